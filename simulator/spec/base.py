@@ -21,7 +21,7 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     @classmethod
-    def parse(cls, data: object, *, source: str) -> Self:
+    def parse(cls, data: object, *, source: str = "specification") -> Self:
         """Validate plain data (as read from YAML or JSON).
 
         Parameters

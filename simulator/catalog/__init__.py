@@ -1,0 +1,20 @@
+"""Facts about hardware and models: data files whose every figure names its source, and one loader."""
+
+from simulator.catalog.accelerator import Accelerator, Precision, ScaleUp
+from simulator.catalog.huggingface import model_from_config
+from simulator.catalog.loader import accelerator, accelerator_names, model, model_names
+from simulator.catalog.model import LatentAttention, MixtureOfExperts, Model
+
+__all__ = [
+    "Accelerator",
+    "LatentAttention",
+    "MixtureOfExperts",
+    "Model",
+    "Precision",
+    "ScaleUp",
+    "accelerator",
+    "accelerator_names",
+    "model",
+    "model_from_config",
+    "model_names",
+]

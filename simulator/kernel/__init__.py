@@ -1,0 +1,15 @@
+"""The compiled event loop: plain arrays in, plain arrays out."""
+
+from __future__ import annotations
+
+from simulator.kernel._compile import cache_folder, is_cached
+from simulator.kernel.memory import Memory, allocate, run_interpreted
+
+__all__ = ["Memory", "allocate", "cache_folder", "is_cached", "run_compiled", "run_interpreted"]
+
+
+def run_compiled(memory: Memory) -> None:
+    """Run the compiled kernel on a memory, once; results are left in its arrays."""
+    from simulator.kernel.loop import run
+
+    run(memory.world[0], memory.clients, memory.requests, memory.scratch, memory.tables)

@@ -1,0 +1,102 @@
+"""How kernel functions are compiled, cached and, for tests, run uncompiled.
+
+numba's on-disk cache looks only at the file of the function it caches, so an edited callee would run stale.
+The cache folder is therefore named by a hash of *all* kernel sources and of the compiler.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+from numba.core import config
+from numba.core.dispatcher import Dispatcher
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_SOURCES = sorted(Path(__file__).parent.glob("*.py"))
+
+
+def cache_folder() -> Path:
+    """Return the folder of compiled kernels: per user, per kernel source, per compiler and processor.
+
+    ``DSE_CACHE_DIR`` overrides its parent; else it is the user's cache folder (``XDG_CACHE_HOME`` or its
+    equivalent), so that a read-only installation works.
+    """
+    digest = hashlib.sha256()
+    for source in _SOURCES:
+        digest.update(source.name.encode() + source.read_bytes())
+    digest.update(f"{numba.__version__} {sys.version} {platform.machine()} {platform.processor()}".encode())
+    if override := os.environ.get("DSE_CACHE_DIR"):
+        parent = Path(override)
+    elif sys.platform == "win32":
+        parent = Path(os.environ.get("LOCALAPPDATA", Path.home())) / "dse" / "cache"
+    else:
+        parent = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "dse"
+    return parent / "kernel" / digest.hexdigest()[:16]
+
+
+def _decorator(**options: Any) -> Callable[[Function], Any]:
+    """Return ``numba.njit`` with the options, writing its cache to :func:`cache_folder`."""
+
+    def compile_lazily(function: Function) -> Any:
+        previous = config.CACHE_DIR
+        config.CACHE_DIR = str(_CACHE)
+        try:
+            # Reference counting costs 2x in a kernel that owns no array; `_nrt` is undocumented, so without
+            # it the kernel must still compile.
+            try:
+                return numba.njit(cache=_CACHE is not None, error_model="numpy", _nrt=False, **options)(function)
+            except (KeyError, TypeError):
+                return numba.njit(cache=_CACHE is not None, error_model="numpy", **options)(function)
+        finally:
+            config.CACHE_DIR = previous
+
+    return compile_lazily
+
+
+def _writable(folder: Path) -> Path | None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK) else None
+
+
+_CACHE = _writable(cache_folder())
+
+compiled = _decorator()
+
+
+def is_cached() -> bool:
+    """Tell whether a compiled kernel lies in the cache, i.e. whether the first run will be quick."""
+    return _CACHE is not None and any(_CACHE.rglob("loop.run-*.nbc"))
+
+
+def interpreted(function: Any) -> Any:
+    """Return the plain Python twin of a compiled function, its callees included.
+
+    The twin runs the same source on ``__slots__`` objects or arrays: it is the readable reference for tests
+    and debuggers.
+    """
+    return _interpreted(function, {})
+
+
+def _interpreted(function: Any, done: dict[Any, Any]) -> Any:
+    if function in done:
+        return done[function]
+    source = function.py_func
+    scope: dict[str, Any] = dict(source.__globals__)
+    twin = types.FunctionType(source.__code__, scope, source.__name__, source.__defaults__)
+    done[function] = twin
+    for name in source.__code__.co_names:
+        if isinstance(scope.get(name), Dispatcher):
+            scope[name] = _interpreted(scope[name], done)
+    return twin

@@ -1,0 +1,318 @@
+"""From the kernel's arrays to what people ask for: latencies, throughput, utilisation, energy, cost.
+
+Definitions (times of one request; a rejected request has infinite latencies):
+
+- TTFT: first token − arrival.
+- E2E: last token − arrival.
+- TPOT: (last token − first token) / (output tokens − 1), for requests with at least two output tokens.
+- ITL: time between two consecutive tokens of a request, over all tokens of all requests, from a histogram of
+  0.8 % wide bins (the upper edge is reported).
+- A percentile p is the smallest value that at least p percent do not exceed.
+- The span runs from the first arrival to the last token; devices are paid and powered for all of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from simulator.kernel.layout import ITL_BITS, REJECTED
+from simulator.lowering import Lowered, PoolPlan
+from simulator.performance.power import energy_j
+from simulator.spec.deployment import Deployment
+from simulator.spec.slo import SLO, LatencyMetric
+from simulator.workload import PS_PER_S
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Floats = npt.NDArray[np.float64]
+
+
+def percentile(values: Floats, percent: float) -> float:
+    """Return the smallest value that at least ``percent`` percent of the values do not exceed; NaN of none."""
+    if not len(values):
+        return float("nan")
+    rank = max(0, int(np.ceil(len(values) * percent / 100 - 1e-9)) - 1)
+    return float(np.partition(values, rank)[rank])
+
+
+@dataclass(frozen=True)
+class PoolUse:
+    """What one pool did.
+
+    Attributes
+    ----------
+    name
+        Of the pool.
+    busy
+        Share of the span in which its clients computed, averaged over clients.
+    compute, memory_bandwidth, link
+        Share of the span in which that resource alone would have been busy at its achievable rate.
+    kv_peak
+        Largest share of KV blocks in use on any client.
+    blocked_by_kv, blocked_by_batch, blocked_by_budget
+        Share of the span in which requests waited for KV blocks, a place in the batch, or the token budget.
+    preemptions
+        Requests evicted and recomputed.
+    energy_j
+        Energy of the pool's accelerators over the span.
+    """
+
+    name: str
+    busy: float
+    compute: float
+    memory_bandwidth: float
+    link: float
+    kv_peak: float
+    blocked_by_kv: float
+    blocked_by_batch: float
+    blocked_by_budget: float
+    preemptions: int
+    energy_j: float
+
+    @property
+    def bottleneck(self) -> str:
+        """What more of would help most.
+
+        A queue that waits for KV blocks or a place in the batch for more than 5 % of the span is held by that
+        limit; else a pool busy for more than half the span is held by its most used resource; else by nothing.
+        """
+        limits = {"KV capacity": self.blocked_by_kv, "batch limit": self.blocked_by_batch}
+        limit = max(limits, key=lambda name: limits[name])
+        if limits[limit] > 0.05:
+            return limit
+        resources = {
+            "compute": self.compute,
+            "memory bandwidth": self.memory_bandwidth,
+            "links": self.link,
+        }
+        resources["engine overhead"] = self.busy - sum(resources.values())
+        return max(resources, key=lambda name: resources[name]) if self.busy > 0.5 else "nothing"
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """Outcome of a simulation."""
+
+    deployment: Deployment
+    lowered: Lowered
+
+    @property
+    def _requests(self) -> npt.NDArray[Any]:
+        return self.lowered.memory.requests
+
+    @cached_property
+    def _served(self) -> npt.NDArray[np.bool_]:
+        return np.asarray(self._requests["state"] != REJECTED)
+
+    @cached_property
+    def span_s(self) -> float:
+        """Seconds from the first arrival to the last token."""
+        return max(float(self._requests["finish_ps"].max()) / PS_PER_S, 1e-12)
+
+    @property
+    def requests_total(self) -> int:
+        """Requests that arrived."""
+        return len(self._requests)
+
+    @cached_property
+    def rejected(self) -> int:
+        """Requests that no client can ever hold."""
+        return int((~self._served).sum())
+
+    @cached_property
+    def output_tokens(self) -> int:
+        """Tokens generated."""
+        return int(self._requests["output_tokens"][self._served].sum(dtype=np.int64))
+
+    def _since_arrival_s(self, field: str) -> Floats:
+        requests = self._requests
+        seconds = (requests[field] - requests["arrival_ps"]) / PS_PER_S
+        return np.where(self._served, seconds, np.inf)
+
+    @cached_property
+    def ttft_s(self) -> Floats:
+        """Time to first token, shape (requests,), infinite if rejected."""
+        return self._since_arrival_s("first_token_ps")
+
+    @cached_property
+    def e2e_s(self) -> Floats:
+        """End-to-end latency, shape (requests,), infinite if rejected."""
+        return self._since_arrival_s("finish_ps")
+
+    @cached_property
+    def queue_s(self) -> Floats:
+        """Time before the first admission, shape (requests,), infinite if rejected."""
+        return self._since_arrival_s("scheduled_ps")
+
+    @cached_property
+    def tpot_s(self) -> Floats:
+        """Time per output token after the first, of requests with at least two, shape (n,)."""
+        requests = self._requests
+        several = requests["output_tokens"] > 1
+        decoding = (requests["finish_ps"][several] - requests["first_token_ps"][several]) / PS_PER_S
+        seconds = decoding / (requests["output_tokens"][several] - 1)
+        return np.where(self._served[several], seconds, np.inf)
+
+    @cached_property
+    def itl_histogram(self) -> tuple[Floats, npt.NDArray[np.int64]]:
+        """Upper edges of the non-empty bins of inter-token latency, seconds, and their counts."""
+        counts = self.lowered.memory.itl_histogram
+        bins = np.flatnonzero(counts)
+        exponent = np.maximum((bins >> ITL_BITS) - 1, 0)
+        mantissa = bins - (exponent << ITL_BITS)
+        return ((mantissa + 1) << exponent).astype(np.float64) / PS_PER_S, counts[bins]
+
+    def percentile_s(self, metric: LatencyMetric, percent: float) -> float:
+        """Return a percentile of a latency in seconds; NaN if no request has it (TPOT of single tokens)."""
+        if metric != "itl":
+            return percentile(getattr(self, f"{metric}_s"), percent)
+        edges, counts = self.itl_histogram
+        if not len(edges):
+            return float("nan")
+        wanted = np.ceil(counts.sum() * percent / 100 - 1e-9)
+        return float(edges[np.searchsorted(np.cumsum(counts), max(wanted, 1))])
+
+    def violation(self, slo: SLO) -> float:
+        """Return by which fraction of its limit an SLO is exceeded: zero or less if it holds."""
+        reached = self.percentile_s(slo.metric, slo.percentile)
+        return -1.0 if np.isnan(reached) else reached / slo.limit_s - 1.0
+
+    def attainment(self, slo: SLO) -> float:
+        """Return the share of requests (for ``itl``: of gaps) within an SLO's limit."""
+        if slo.metric != "itl":
+            values: Floats = getattr(self, f"{slo.metric}_s")
+            return float(np.mean(values <= slo.limit_s)) if len(values) else 1.0
+        edges, counts = self.itl_histogram
+        return float(counts[edges <= slo.limit_s].sum() / counts.sum()) if len(edges) else 1.0
+
+    def goodput_rps(self, slos: tuple[SLO, ...]) -> float:
+        """Return requests per second that meet every limit of ``slos``.
+
+        Limits on ``itl`` are held against a request's TPOT, its mean inter-token latency.
+        """
+        good = self._served.copy()
+        several = self._requests["output_tokens"] > 1
+        for slo in slos:
+            if slo.metric in ("tpot", "itl"):
+                good[several] &= self.tpot_s <= slo.limit_s
+            else:
+                good &= getattr(self, f"{slo.metric}_s") <= slo.limit_s
+        return float(good.sum()) / self.span_s
+
+    @property
+    def usd_per_hour(self) -> float:
+        """Price of all accelerators."""
+        return sum(
+            plan.pool.accelerators * plan.engine.accelerator.price_usd_per_hour for plan in self.lowered.pools
+        )
+
+    @property
+    def usd_per_million_output_tokens(self) -> float:
+        """Price of the span by tokens generated in it."""
+        if not self.output_tokens:
+            return float("inf")
+        return self.usd_per_hour * self.span_s / 3600 / (self.output_tokens / 1e6)
+
+    @cached_property
+    def pools(self) -> tuple[PoolUse, ...]:
+        """Use of each pool, in the deployment's order."""
+        return tuple(self._pool_use(plan) for plan in self.lowered.pools)
+
+    def _pool_use(self, plan: PoolPlan) -> PoolUse:
+        rows = self.lowered.memory.clients[plan.first : plan.first + plan.pool.clients]
+        steps = self.lowered.memory.step_histogram(plan.first)
+        knots, cost = np.flatnonzero(steps), plan.cost
+        generated = float(rows["decode_tokens"].sum())
+        contexts = float(rows["decode_context_tokens"].sum())
+        pairs = float(rows["prefill_pairs"].sum())
+        counts = steps[knots]
+        compute = float(counts @ cost.linear.compute_s[knots]) + contexts * cost.decode_compute_s
+        compute += pairs * cost.prefill_pair_s + generated * float(cost.sequences.compute_s[1])
+        memory = float(counts @ cost.linear.memory_s[knots]) + contexts * cost.decode_memory_s
+        memory += float(rows["steps"].sum()) * float(cost.sequences.memory_s[0])  # weights of the output head
+        link = float(counts @ cost.linear.link_s[knots])
+        busy, clients = float(rows["busy_ps"].sum()) / PS_PER_S, plan.pool.clients
+        whole = self.span_s * clients
+
+        def waited(field: str) -> float:
+            return float(rows[field].sum()) / PS_PER_S / whole
+
+        return PoolUse(
+            name=plan.pool.name,
+            busy=busy / whole,
+            compute=compute / whole,
+            memory_bandwidth=memory / whole,
+            link=link / whole,
+            kv_peak=float(rows["peak_blocks"].max()) / plan.blocks,
+            blocked_by_kv=waited("blocked_kv_ps"),
+            blocked_by_batch=waited("blocked_batch_ps"),
+            blocked_by_budget=waited("blocked_budget_ps"),
+            preemptions=int(rows["preemptions"].sum()),
+            energy_j=energy_j(
+                plan.engine.accelerator,
+                plan.pool.accelerators,
+                self.span_s,
+                busy / clients,
+                compute / clients,
+                memory / clients,
+            ),
+        )
+
+    @property
+    def energy_j(self) -> float:
+        """Energy of all accelerators over the span."""
+        return sum(use.energy_j for use in self.pools)
+
+    @property
+    def bottleneck(self) -> str:
+        """Pool and resource that limit the deployment most: the busiest pool's bottleneck."""
+        busiest = max(self.pools, key=lambda use: use.busy)
+        return busiest.bottleneck if len(self.pools) == 1 else f"{busiest.name}: {busiest.bottleneck}"
+
+    def summary(self) -> dict[str, float]:
+        """Return the figures that objectives and tables use, units at the end of the names."""
+        figures: dict[str, float] = {
+            "requests": self.requests_total,
+            "rejected": self.rejected,
+            "span_s": self.span_s,
+            "requests_per_s": (self.requests_total - self.rejected) / self.span_s,
+            "output_tokens_per_s": self.output_tokens / self.span_s,
+            "accelerators": self.deployment.accelerators,
+            "usd_per_hour": self.usd_per_hour,
+            "usd_per_million_output_tokens": self.usd_per_million_output_tokens,
+            "energy_j_per_output_token": self.energy_j / max(self.output_tokens, 1),
+            "preemptions": sum(use.preemptions for use in self.pools),
+        }
+        for metric in ("ttft", "tpot", "itl", "e2e"):
+            for percent in (50, 90, 99):
+                figures[f"{metric}_p{percent}_s"] = self.percentile_s(metric, percent)
+        return figures
+
+    def requests(self) -> pd.DataFrame:
+        """Return one row a request: times in seconds, tokens, clients, preemptions; missing if rejected."""
+        import pandas as pd
+
+        rows, served = self._requests, self._served
+        several = rows["output_tokens"] > 1
+        tpot = np.full(len(rows), np.nan)
+        tpot[several] = np.where(served[several], self.tpot_s, np.nan)
+        frame = {
+            "arrival_s": rows["arrival_ps"] / PS_PER_S,
+            "prompt_tokens": rows["prompt_tokens"],
+            "output_tokens": rows["output_tokens"],
+            "queue_s": np.where(served, self.queue_s, np.nan),
+            "ttft_s": np.where(served, self.ttft_s, np.nan),
+            "tpot_s": tpot,
+            "e2e_s": np.where(served, self.e2e_s, np.nan),
+            "prefill_client": rows["prefill_client"],
+            "client": rows["client"],
+            "preemptions": rows["preemptions"],
+            "served": served,
+        }
+        return pd.DataFrame(frame).rename_axis("request")

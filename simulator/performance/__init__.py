@@ -1,0 +1,1 @@
+"""Seconds and joules of a step, and bytes of a model: physics first, then coefficients."""

@@ -1,0 +1,31 @@
+"""Energy of accelerators from what their resources did."""
+
+from __future__ import annotations
+
+from simulator.catalog import Accelerator
+
+COMPUTE_SHARE = 0.9
+"""Share of the dynamic range (TDP - idle) drawn while the matrix units are saturated."""
+MEMORY_SHARE = 0.55
+"""Share drawn while the memory bus is; both by hand after the prompt and token power of Splitwise
+(arXiv:2311.18677, figure 8: prompts close to TDP, token generation a bit above half)."""
+
+
+def energy_j(
+    accelerator: Accelerator, devices: int, span_s: float, busy_s: float, compute_s: float, memory_s: float
+) -> float:
+    """Return the energy of some devices over a span of time, joules.
+
+    ``devices · (idle · span + (TDP − idle) · min(busy, 0.9 compute + 0.55 memory))``.
+
+    Parameters
+    ----------
+    devices
+        Accelerators that share the work equally.
+    span_s
+        Time for which they are powered.
+    busy_s, compute_s, memory_s
+        Device time in steps, and that at full arithmetic and full memory rate, summed over clients and divided by their number.
+    """
+    dynamic_s = min(busy_s, COMPUTE_SHARE * compute_s + MEMORY_SHARE * memory_s)
+    return devices * (accelerator.idle_w * span_s + (accelerator.tdp_w - accelerator.idle_w) * dynamic_s)

@@ -1,0 +1,47 @@
+"""One deployment, one workload, one result."""
+
+from __future__ import annotations
+
+from simulator.kernel import run_compiled
+from simulator.lowering import NO_LIMIT, lower
+from simulator.metrics import Result
+from simulator.spec.deployment import Deployment
+from simulator.spec.workload import Workload
+from simulator.workload import Requests, build_requests
+
+
+def simulate(deployment: Deployment, workload: Workload | Requests, *, max_run: int = NO_LIMIT) -> Result:
+    """Serve a workload on a deployment and return what happened.
+
+    Parameters
+    ----------
+    deployment
+        Pools, routers and link.
+    workload
+        What arrives: a specification, or requests already built from one (quicker when used repeatedly).
+    max_run
+        Decode iterations that may be advanced at once; 1 steps through every iteration. The result is the same.
+
+    Returns
+    -------
+    Result
+        Latencies, throughput, use of each pool, energy and cost.
+
+    Raises
+    ------
+    SpecError
+        If a specification is impossible: unknown name, a model that does not fit, an unreadable trace.
+
+    Examples
+    --------
+    >>> from simulator import Deployment, Workload, simulate
+    >>> deployment = Deployment.parse({"pools": [{"model": "llama-3.1-8b", "accelerator": "h100-sxm"}]})
+    >>> workload = Workload.parse({"requests": 100, "arrivals": {"process": "poisson", "rate_rps": 2},
+    ...                            "lengths": {"statistics": "azure-2023-conversation"}})
+    >>> simulate(deployment, workload).rejected
+    0
+    """
+    requests = workload if isinstance(workload, Requests) else build_requests(workload)
+    lowered = lower(deployment, requests, max_run=max_run)
+    run_compiled(lowered.memory)
+    return Result(deployment, lowered)

@@ -1,0 +1,1 @@
+"""A slow, obviously right reference simulator, written from ``docs/semantics.md`` alone."""
