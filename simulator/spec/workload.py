@@ -67,7 +67,7 @@ class GammaArrivals(Spec):
     process: Literal["gamma"] = Field(description="gamma-distributed gaps")
     rate_rps: RateRps
     burstiness_cv: float = Field(
-        gt=0,
+        ge=0.001,
         le=20,
         description="coefficient of variation of the gaps: below 1 smoother than Poisson, above 1 burstier",
     )

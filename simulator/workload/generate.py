@@ -88,6 +88,8 @@ def draw_lengths(
     lengths: Lengths, n: int, prompt_stream: np.random.Generator, output_stream: np.random.Generator
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Return prompt and output tokens of ``n`` requests, clipped to the limits of ``lengths``."""
+    prompt: NDArray[np.float64] | NDArray[np.int64]
+    output: NDArray[np.float64] | NDArray[np.int64]
     if lengths.statistics is not None:
         from simulator.workload.statistics import load_statistics
 

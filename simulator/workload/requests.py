@@ -93,5 +93,5 @@ class Requests:
             (self.prompt_tokens, "<i4"),
             (self.output_tokens, "<i4"),
         ):
-            digest.update(np.ascontiguousarray(array, dtype=dtype))
+            digest.update(array.astype(dtype).tobytes())
         return digest.hexdigest()[:16]

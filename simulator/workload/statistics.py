@@ -118,8 +118,8 @@ class LearnedArrivals(Spec):
 
     Learning. ``local_cv² = 2 L / (3 - L)`` from the local variation
     ``L = 3 mean(((g[i+1] - g[i]) / (g[i+1] + g[i]))²)`` of consecutive gaps, which slow modulation does not
-    touch (Shinomoto et al. 2003; for gamma gaps of shape κ, ``L = 3 / (2κ + 1)``). The index of dispersion of
-    counts in windows w (variance by mean) then gives the relative variance of the rate averaged over a window,
+    touch (Shinomoto et al. 2003; for gamma gaps of shape κ, ``L = 3 / (2κ + 1)``). The index of dispersion
+    of counts in windows w (variance by mean) then gives the relative variance of the rate averaged over them,
     ``V(w) = (dispersion(w) - local_cv²) / (rate_rps w)``, which :func:`_block_variances` splits into scales.
     """
 
@@ -162,7 +162,9 @@ class LearnedArrivals(Spec):
         while passed[-1] <= needed:
             stretch = np.cumsum(self._rate_factors(int(needed * 1.2) + 1, stream))
             passed = np.concatenate((passed, passed[-1] + stretch))
-        arrival_s = np.interp(operational, passed * (self.rate_rps * step_s), np.arange(passed.size) * step_s)
+        arrival_s: NDArray[np.float64] = np.interp(
+            operational, passed * (self.rate_rps * step_s), np.arange(passed.size) * step_s
+        )
         arrival_s -= arrival_s[0]
         if n > 1:
             arrival_s *= (n - 1) / ((rate_rps or self.rate_rps) * arrival_s[-1])
@@ -302,8 +304,8 @@ def _quantile_function(tokens: NDArray[np.int32], knots: int) -> QuantileFunctio
     """Return the piecewise linear distribution with at most ``knots`` knots, chosen greedily.
 
     Each next knot is where the line through the knots so far misses the empirical distribution F by most, in
-    units of ``sqrt(F (1 - F) + 0.002)``, so that the tails get their share. Misses of up to two rows are left
-    alone: they are chance, and a knot for them would hold a row.
+    units of ``sqrt(F (1 - F) + 0.002)``, so that the tails get their share. Misses of one row are left
+    alone: they are chance, and a knot for them would hold that row.
     """
     ordered = np.sort(tokens)
     # The value below a common one may be a knot too: a jump needs both sides.
@@ -314,7 +316,7 @@ def _quantile_function(tokens: NDArray[np.int32], knots: int) -> QuantileFunctio
     while len(chosen) < min(knots, points.size):
         line = np.interp(points, points[chosen], cumulative[chosen])
         miss = np.abs(line - cumulative)
-        worst = int(np.argmax(np.where(miss > 2.01 / ordered.size, miss * weight, 0.0)))
+        worst = int(np.argmax(np.where(miss > 1.01 / ordered.size, miss * weight, 0.0)))
         if worst in chosen:
             break
         chosen = sorted({*chosen, worst})

@@ -1,0 +1,145 @@
+"""One design: is it possible, and if so, what does the simulation say? Runs in worker processes."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from dse.objectives import direction_of, value_of
+from dse.spec import StudySpec
+from search_spaces import Design, to_deployment
+from simulator import Deployment, Requests, SpecError, simulate
+from simulator.performance.engine import engine_of
+from simulator.performance.memory import DoesNotFit, kv_blocks
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is known about one design.
+
+    Attributes
+    ----------
+    design
+        The active choices.
+    objectives
+        Value of each objective in the study's order; the worst imaginable if not simulated.
+    constraints
+        By name, how far each promise or limit is missed: zero or less if it holds. A missed SLO counts
+        ``v / (1 + v)`` for a relative excess v, so always less than 1; what forbids a simulation counts more than all SLOs.
+    figures
+        The simulation's summary and the relative excess of each SLO; empty if not simulated.
+    bottleneck
+        Pool and resource that limit the design.
+    reason
+        Why the design was not simulated; empty if it was.
+    cpu_s
+        Processor time of the evaluation.
+    """
+
+    design: Design
+    objectives: tuple[float, ...]
+    constraints: dict[str, float]
+    figures: dict[str, float] = field(default_factory=dict)
+    bottleneck: str = ""
+    reason: str = ""
+    cpu_s: float = 0.0
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the design was simulated."""
+        return not self.reason
+
+    @property
+    def feasible(self) -> bool:
+        """Whether every promise and limit holds."""
+        return all(violation <= 0 for violation in self.constraints.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data from which :meth:`from_json` makes the same record."""
+        return {
+            "design": dict(self.design),
+            "objectives": list(self.objectives),
+            "constraints": self.constraints,
+            "figures": self.figures,
+            "bottleneck": self.bottleneck,
+            "reason": self.reason,
+            "cpu_s": self.cpu_s,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Evaluation:
+        """Return the record of :meth:`to_json`."""
+        return cls(
+            **{**data, "design": Design(data["design"]), "objectives": tuple(data["objectives"])}
+        )
+
+
+def obstacle(deployment: Deployment, spec: StudySpec) -> tuple[str, str, float] | None:
+    """Return what forbids a deployment, before any simulation: constraint, reason and how far; None if nothing."""
+    limits = spec.limits
+    if limits.accelerators and deployment.accelerators > limits.accelerators:
+        excess = deployment.accelerators / limits.accelerators - 1
+        return "accelerators", f"{deployment.accelerators} accelerators, {limits.accelerators} allowed", excess
+    try:
+        engines = [engine_of(pool) for pool in deployment.pools]
+        price = sum(
+            pool.accelerators * engine.accelerator.price_usd_per_hour
+            for pool, engine in zip(deployment.pools, engines, strict=True)
+        )
+        if limits.usd_per_hour and price > limits.usd_per_hour:
+            excess = price / limits.usd_per_hour - 1
+            return "usd_per_hour", f"{price:.2f} USD/h, {limits.usd_per_hour:g} allowed", excess
+        for pool in deployment.pools:
+            kv_blocks(pool)
+    except DoesNotFit as error:
+        return "memory", str(error), error.shortage_bytes / engines[0].accelerator.usable_memory_bytes
+    except SpecError as error:
+        return "possible", str(error), 1.0
+    return None
+
+
+def not_simulated(design: Design, spec: StudySpec, constraint: str, reason: str, excess: float) -> Evaluation:
+    """Return the record of a design that is not worth or not capable of simulation."""
+    worst = tuple(
+        math.inf if direction_of(name) == "minimize" else -math.inf for name in spec.objectives
+    )
+    return Evaluation(design, worst, {constraint: len(spec.slos) + max(excess, 1e-9)}, reason=reason)
+
+
+def precheck(design: Design, spec: StudySpec) -> Evaluation | None:
+    """Return the record of a design that cannot be simulated; None if it can."""
+    try:
+        deployment = to_deployment(design, spec.model)
+    except ValidationError as error:
+        return not_simulated(design, spec, "possible", error.errors()[0]["msg"], 1.0)
+    found = obstacle(deployment, spec)
+    return not_simulated(design, spec, *found) if found else None
+
+
+def evaluate(design: Design, spec: StudySpec, requests: Requests) -> Evaluation:
+    """Simulate a design that passed :func:`precheck` and hold it against the study's SLOs."""
+    start = time.process_time()
+    result = simulate(to_deployment(design, spec.model), requests)
+    figures, constraints = result.summary(), {}
+    for slo in spec.slos:
+        excess = result.violation(slo)
+        figures[f"{slo.name}_excess"] = excess
+        constraints[slo.name] = (excess / (1 + excess) if math.isfinite(excess) else 1.0) if excess > 0 else excess
+    return Evaluation(
+        design=design,
+        objectives=tuple(value_of(name, result, spec.slos) for name in spec.objectives),
+        constraints=constraints,
+        figures=figures,
+        bottleneck=result.bottleneck,
+        cpu_s=time.process_time() - start,
+    )
+
+
+def evaluate_many(designs: Sequence[Design], spec: StudySpec, requests: Requests) -> list[Evaluation]:
+    """Evaluate several designs in one task, so that a task outweighs its overhead."""
+    return [evaluate(design, spec, requests) for design in designs]
