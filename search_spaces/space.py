@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from search_spaces.design import Design
 from search_spaces.dimension import Dimension, Value
@@ -26,17 +27,30 @@ class Space:
     dimensions: tuple[Dimension, ...]
 
     def __post_init__(self) -> None:
-        """Refuse a name twice, and a condition on a dimension that does not come before."""
-        seen: set[str] = set()
+        """Refuse a name twice."""
+        names = [dimension.name for dimension in self.dimensions]
+        for name in names:
+            if names.count(name) > 1:
+                raise SpecError(f"search space: dimension {name!r} is given twice")
+
+    @cached_property
+    def closed(self) -> tuple[Dimension, ...]:
+        """The dimensions, once every condition is known to look back; a part of a space need not be closed.
+
+        Raises
+        ------
+        SpecError
+            If a dimension depends on one that does not come before it.
+        """
+        seen: list[str] = []
         for dimension in self.dimensions:
-            if dimension.name in seen:
-                raise SpecError(f"search space: dimension {dimension.name!r} is given twice")
             if dimension.when and dimension.when[0] not in seen:
                 raise SpecError(
                     f"search space: {dimension.name!r} depends on {dimension.when[0]!r}, "
-                    f"which does not come before it; known: {', '.join(sorted(seen))}"
+                    f"which does not come before it; known: {', '.join(seen)}"
                 )
-            seen.add(dimension.name)
+            seen.append(dimension.name)
+        return self.dimensions
 
     def __or__(self, other: Space) -> Space:
         """Return the space of both, this one's dimensions first."""
@@ -58,7 +72,7 @@ class Space:
             If an active dimension has no value or one that is not allowed.
         """
         chosen: dict[str, Value] = {}
-        for dimension in self.dimensions:
+        for dimension in self.closed:
             if not dimension.is_active(chosen):
                 continue
             allowed = ", ".join(map(str, dimension.values))
@@ -90,12 +104,12 @@ class Space:
         return self._count(0, {})
 
     def _count(self, index: int, chosen: dict[str, Value]) -> int:
-        if index == len(self.dimensions):
+        if index == len(self.closed):
             return 1
-        dimension = self.dimensions[index]
+        dimension = self.closed[index]
         if not dimension.is_active(chosen):
             return self._count(index + 1, chosen)
-        later = self.dimensions[index + 1 :]
+        later = self.closed[index + 1 :]
         # Values that no later condition tells apart lead to equally many designs.
         counts: dict[tuple[bool, ...], int] = {}
         total = 0
@@ -112,10 +126,10 @@ class Space:
         return self._enumerate(0, {})
 
     def _enumerate(self, index: int, chosen: dict[str, Value]) -> Iterator[Design]:
-        if index == len(self.dimensions):
+        if index == len(self.closed):
             yield Design(chosen)
             return
-        dimension = self.dimensions[index]
+        dimension = self.closed[index]
         if not dimension.is_active(chosen):
             yield from self._enumerate(index + 1, chosen)
             return

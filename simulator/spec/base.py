@@ -79,6 +79,6 @@ def describe(error: ValidationError, source: str) -> str:
         field = ".".join(str(part) for part in item["loc"]) or "the document"
         message = item["msg"].removeprefix("Value error, ")
         given = item.get("input")
-        shown = "" if isinstance(given, dict | list | Spec) else f", given {given!r}"
-        problems.append(f"{field}: {message}{shown}")
+        said = isinstance(given, dict | list | Spec) or repr(given) in message
+        problems.append(f"{field}: {message.removeprefix(field + ': ')}{'' if said else f', given {given!r}'}")
     return f"{source}: " + "; ".join(problems)

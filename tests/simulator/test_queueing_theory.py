@@ -36,9 +36,9 @@ TOKEN_PS = 1_000
 
 MEAN_PROMPT = 10_000
 STEP_PS = 1_000_000
-MEAN_STEPS = 1_000
+MEAN_STEPS = 4_000
 """Output tokens of a request whose service is its output: an admission waits half a step for the step under way,
-0.05 % of a service."""
+0.0125 % of a service."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def test_single_server_waits_as_pollaczek_and_khinchine_say(kind: str, utilisati
 
 
 # Standard deviation: c = 2: MMC2 %, c = 4: MMC4 %, c = 8: MMC8 %.
-@pytest.mark.parametrize("servers", [2, 4, 8])
+@pytest.mark.parametrize("servers", [1, 2, 4])
 def test_a_batch_of_c_waits_as_erlang_says(servers: int) -> None:
     """M/M/c: with steps of constant cost a batch of c places is c servers; the output is the (geometric) service.
 
@@ -202,7 +202,7 @@ def test_a_batch_of_c_is_c_servers_exactly(servers: int) -> None:
         expected.append(start)
         heapreplace(free, start + output * STEP_PS)
     assert memory.requests["scheduled_ps"].tolist() == expected
-    assert len({*expected} & {*arrivals.tolist()}) < count, "nobody waited"
+    assert (waits(memory) > 0).mean() > 0.2
 
 
 # Standard deviation: GIM1 %.
@@ -339,5 +339,5 @@ def test_busy_share_is_rate_times_service() -> None:
     assert np.allclose(rows.e2e_s - rows.queue_s, service)
     rho = 20_000 / result.span_s * service
     assert result.pools[0].busy == pytest.approx(rho, rel=1e-9)
-    # M/D/1 with a relative deviation of about 0.9 %/sqrt(rho-dependent) at 20,000 requests: a wide band.
+    # M/D/1; 20,000 requests leave a standard deviation of about 3 %.
     assert rows.queue_s.mean() == pytest.approx(rho * service / (2 * (1 - rho)), rel=0.15)

@@ -1,0 +1,154 @@
+"""What a study found: all trials, the front, the recommendation, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dse.evaluation import Evaluation
+from dse.objectives import direction_of
+from dse.pareto import Floats, knee, losses, non_dominated, reference_point, relative_hypervolume
+from dse.spec import StudySpec
+from search_spaces import to_deployment
+from simulator import Deployment, Requests, Result, simulate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Where the time of a study went, seconds.
+
+    Attributes
+    ----------
+    wall_s
+        From the first proposal to the last result.
+    optuna_s
+        In Optuna: proposing designs and taking in results.
+    simulator_cpu_s
+        Processor time of all evaluations, over all processes.
+    """
+
+    wall_s: float
+    optuna_s: float
+    simulator_cpu_s: float
+
+
+@dataclass(frozen=True, eq=False)
+class StudyResult:
+    """Outcome of a study.
+
+    Attributes
+    ----------
+    spec
+        The study.
+    evaluations
+        Every distinct design, in order of proposal.
+    requests
+        What every design had to serve.
+    clock
+        Where the time went.
+    interrupted
+        Whether the study was stopped before its budget was used.
+    """
+
+    spec: StudySpec
+    evaluations: tuple[Evaluation, ...]
+    requests: Requests
+    clock: Clock
+    interrupted: bool = False
+
+    @cached_property
+    def simulated(self) -> tuple[Evaluation, ...]:
+        """Designs that were simulated."""
+        return tuple(e for e in self.evaluations if e.simulated)
+
+    @cached_property
+    def feasible(self) -> tuple[Evaluation, ...]:
+        """Designs that keep every promise and limit."""
+        return tuple(e for e in self.evaluations if e.feasible)
+
+    @cached_property
+    def front(self) -> tuple[Evaluation, ...]:
+        """Feasible designs that no other feasible design dominates, by the first objective."""
+        return tuple(self.feasible[i] for i in non_dominated(self._losses(self.feasible)))
+
+    @cached_property
+    def recommended(self) -> Evaluation | None:
+        """The knee of the front: nearest to the best of every objective; None if nothing is feasible."""
+        return self.front[knee(self._losses(self.front))] if self.front else None
+
+    def _losses(self, evaluations: Sequence[Evaluation]) -> Floats:
+        return losses(np.array([e.objectives for e in evaluations]), self.spec.objectives)
+
+    @cached_property
+    def hypervolume(self) -> Floats:
+        """Share of the box between the best and the reference point that is dominated after each simulated trial.
+
+        The box spans the feasible designs of the whole study; shape (simulated,).
+        """
+        if not self.feasible:
+            return np.zeros(len(self.simulated))
+        all_points = self._losses(self.feasible)
+        ideal, reference = all_points.min(axis=0), reference_point(all_points)
+        shares, share, found = np.zeros(len(self.simulated)), 0.0, np.zeros((0, all_points.shape[1]))
+        for index, evaluation in enumerate(self.simulated):
+            if evaluation.feasible:
+                found = np.vstack([found, self._losses([evaluation])])
+                found = found[non_dominated(found)]
+                share = relative_hypervolume(found, ideal, reference)
+            shares[index] = share
+        return shares
+
+    def deployment(self, evaluation: Evaluation) -> Deployment:
+        """Return the deployment of a design."""
+        return to_deployment(evaluation.design, self.spec.model)
+
+    def simulate(self, evaluation: Evaluation) -> Result:
+        """Return the full simulation of a design, as it was evaluated."""
+        return simulate(self.deployment(evaluation), self.requests)
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """One row a distinct design: choices, objectives, figures, violations, feasibility, place on the front."""
+        import pandas as pd
+
+        on_front = {id(e) for e in self.front}
+        rows = [
+            {
+                "simulated": e.simulated,
+                "feasible": e.feasible,
+                "on_front": id(e) in on_front,
+                "recommended": e is self.recommended,
+                **e.design,
+                **(dict(zip(self.spec.objectives, e.objectives, strict=True)) if e.simulated else {}),
+                **e.figures,
+                "bottleneck": e.bottleneck,
+                "reason": e.reason,
+            }
+            for e in self.evaluations
+        ]
+        return pd.DataFrame(rows).rename_axis("trial")
+
+    @property
+    def front_table(self) -> pd.DataFrame:
+        """The rows of :attr:`trials` on the front, by the first objective."""
+        table = self.trials
+        first, ascending = self.spec.objectives[0], direction_of(self.spec.objectives[0]) == "minimize"
+        return table[table["on_front"]].sort_values(first, ascending=ascending).dropna(axis="columns", how="all")
+
+
+def compare(spec: StudySpec, evaluation: Evaluation, recommended: Evaluation) -> str:
+    """Say in a few words what a front design gives and takes against the recommended one."""
+    parts = []
+    for name, here, there in zip(spec.objectives, evaluation.objectives, recommended.objectives, strict=True):
+        change = here / there - 1 if there else 0.0
+        better = change < 0 if direction_of(name) == "minimize" else change > 0
+        word = "the same" if abs(change) < 0.0005 else f"{abs(change):.0%} {'better' if better else 'worse'}"
+        parts.append(f"{name} {word}")
+    return ", ".join(parts)

@@ -1,0 +1,1 @@
+"""Shipped studies: a YAML file each, read by ``dse.library``."""
