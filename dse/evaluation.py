@@ -30,7 +30,8 @@ class Evaluation:
         Value of each objective in the study's order; the worst imaginable if not simulated.
     constraints
         By name, how far each promise or limit is missed: zero or less if it holds. A missed SLO counts
-        ``v / (1 + v)`` for a relative excess v, so always less than 1; what forbids a simulation counts more than all SLOs.
+        ``v / (1 + v)`` for a relative excess v, so always less than 1; what forbids a simulation counts more than
+        all SLOs together.
     figures
         The simulation's summary and the relative excess of each SLO; empty if not simulated.
     bottleneck
@@ -74,9 +75,7 @@ class Evaluation:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Evaluation:
         """Return the record of :meth:`to_json`."""
-        return cls(
-            **{**data, "design": Design(data["design"]), "objectives": tuple(data["objectives"])}
-        )
+        return cls(**{**data, "design": Design(data["design"]), "objectives": tuple(data["objectives"])})
 
 
 def obstacle(deployment: Deployment, spec: StudySpec) -> tuple[str, str, float] | None:
@@ -84,7 +83,11 @@ def obstacle(deployment: Deployment, spec: StudySpec) -> tuple[str, str, float] 
     limits = spec.limits
     if limits.accelerators and deployment.accelerators > limits.accelerators:
         excess = deployment.accelerators / limits.accelerators - 1
-        return "accelerators", f"{deployment.accelerators} accelerators, {limits.accelerators} allowed", excess
+        return (
+            "accelerators",
+            f"{deployment.accelerators} accelerators, {limits.accelerators} allowed",
+            excess,
+        )
     try:
         engines = [engine_of(pool) for pool in deployment.pools]
         price = sum(
@@ -105,9 +108,7 @@ def obstacle(deployment: Deployment, spec: StudySpec) -> tuple[str, str, float] 
 
 def not_simulated(design: Design, spec: StudySpec, constraint: str, reason: str, excess: float) -> Evaluation:
     """Return the record of a design that is not worth or not capable of simulation."""
-    worst = tuple(
-        math.inf if direction_of(name) == "minimize" else -math.inf for name in spec.objectives
-    )
+    worst = tuple(math.inf if direction_of(name) == "minimize" else -math.inf for name in spec.objectives)
     return Evaluation(design, worst, {constraint: len(spec.slos) + max(excess, 1e-9)}, reason=reason)
 
 

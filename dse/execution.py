@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -13,6 +14,7 @@ from dse.evaluation import Evaluation, evaluate_many
 from dse.spec import StudySpec
 from search_spaces import Design
 from simulator import Requests
+from simulator.kernel import warm_up
 
 TASKS_PER_WORKER = 4
 """Tasks of a batch per worker: enough that one slow design does not leave the other workers idle."""
@@ -24,6 +26,12 @@ def default_jobs() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:
         return os.cpu_count() or 1
+
+
+def _prepare_worker() -> None:
+    """Load the kernel, and leave Ctrl-C to the main process: a terminal sends it to all."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    warm_up()
 
 
 class Workers(AbstractContextManager["Workers"]):
@@ -42,11 +50,16 @@ class Workers(AbstractContextManager["Workers"]):
 
         self.jobs = jobs
         self._spec, self._requests = spec, requests
+        self._warming: Iterator[None] = iter(())
         self._parallel: Any = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", pre_dispatch="all")
 
     def __enter__(self) -> Self:
-        """Start the processes."""
+        """Start the processes, and let them load the kernel while the first designs are proposed."""
+        import joblib
+
         self._parallel.__enter__()
+        if self.jobs > 1:
+            self._warming = self._parallel(joblib.delayed(_prepare_worker)() for _ in range(self.jobs))
         return self
 
     def __exit__(
@@ -59,10 +72,11 @@ class Workers(AbstractContextManager["Workers"]):
         """Start the evaluation of a batch; iterate to receive evaluations as they finish."""
         import joblib
 
+        # joblib runs one batch at a time; this one ends when the slowest process is ready.
+        for _ in self._warming:
+            pass
         size = max(1, math.ceil(len(designs) / (self.jobs * TASKS_PER_WORKER)))
         tasks = [designs[start : start + size] for start in range(0, len(designs), size)]
         work = joblib.delayed(evaluate_many)
-        results: Iterator[list[Evaluation]] = self._parallel(
-            work(task, self._spec, self._requests) for task in tasks
-        )
+        results: Iterator[list[Evaluation]] = self._parallel(work(task, self._spec, self._requests) for task in tasks)
         return results

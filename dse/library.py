@@ -32,4 +32,3 @@ def load_study(name_or_path: str | Path) -> StudySpec:
         raise unknown_name("study (or path of a .yaml file)", text, study_names())
     data = yaml.safe_load(resources.files("studies").joinpath(f"{text}.yaml").read_text(encoding="utf-8"))
     return StudySpec.parse(data, source=f"study {text}")
-

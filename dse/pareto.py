@@ -18,7 +18,8 @@ Floats = npt.NDArray[np.float64]
 def losses(values: Floats, objectives: Sequence[str]) -> Floats:
     """Return objective values, shape (n, objectives), with maximised ones negated."""
     signs = np.array([1.0 if direction_of(name) == "minimize" else -1.0 for name in objectives])
-    return np.asarray(values, dtype=np.float64).reshape(-1, len(objectives)) * signs
+    turned: Floats = np.asarray(values, dtype=np.float64).reshape(-1, len(objectives)) * signs
+    return turned
 
 
 def non_dominated(points: Floats) -> npt.NDArray[np.intp]:

@@ -83,6 +83,19 @@ class StudyResult:
         """The knee of the front: nearest to the best of every objective; None if nothing is feasible."""
         return self.front[knee(self._losses(self.front))] if self.front else None
 
+    @cached_property
+    def distinct_front(self) -> tuple[Evaluation, ...]:
+        """The front without designs that differ from the one before, or the recommended one, by less than 1 %."""
+        kept: list[Evaluation] = []
+        for evaluation in self.front:
+            last = kept[-1] if kept else None
+            twin = last is not None and np.allclose(evaluation.objectives, last.objectives, rtol=0.01, atol=0)
+            if not twin:
+                kept.append(evaluation)
+            elif evaluation is self.recommended:
+                kept[-1] = evaluation
+        return tuple(kept)
+
     def _losses(self, evaluations: Sequence[Evaluation]) -> Floats:
         return losses(np.array([e.objectives for e in evaluations]), self.spec.objectives)
 

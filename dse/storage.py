@@ -7,15 +7,16 @@ than writing through every parameter, nothing half-written, and any Optuna tool 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dse.evaluation import Evaluation
+from dse.objectives import Direction
 from dse.spec import StudySpec
 from simulator import SpecError
 
 if TYPE_CHECKING:
-    from optuna import Study
-    from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial
 
 SPEC = "dse:spec"
@@ -27,6 +28,16 @@ def _open(path: Path) -> Any:
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
     return JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path))))
+
+
+def _mend(path: Path) -> None:
+    """Drop a last line that a killed process left unfinished: Optuna would append to it."""
+    if path.exists():
+        content = path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            with path.open("r+b") as file:
+                file.truncate(whole)
 
 
 class TrialJournal:
@@ -47,9 +58,10 @@ class TrialJournal:
         If the file belongs to another study or is no journal.
     """
 
-    def __init__(self, path: Path, spec: StudySpec, directions: list[str]) -> None:
+    def __init__(self, path: Path, spec: StudySpec, directions: Sequence[Direction]) -> None:
         import optuna
 
+        _mend(path)
         try:
             self._study = optuna.create_study(
                 storage=_open(path), study_name=spec.name, directions=directions, load_if_exists=True
@@ -73,12 +85,6 @@ class TrialJournal:
         """All trials in the file."""
         return self._study.trials
 
-    def live_study(self, sampler: BaseSampler) -> Study:
-        """Return a study in memory with all trials of the file."""
-        import optuna
-
-        study = optuna.create_study(
-            study_name=self._study.study_name, directions=self._study.directions, sampler=sampler
-        )
-        study.add_trials(self.trials)
-        return study
+    def evaluations(self) -> tuple[Evaluation, ...]:
+        """Return the evaluations of all trials in the file, in order."""
+        return tuple(Evaluation.from_json(trial.user_attrs[EVALUATION]) for trial in self.trials)

@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 
 from dse.evaluation import Evaluation, precheck
 from dse.execution import Workers, default_jobs
+from dse.interruption import Interruption
 from dse.objectives import direction_of
 from dse.result import Clock, StudyResult
 from dse.samplers import POPULATION, make_sampler
@@ -25,6 +26,7 @@ from dse.spec import StudySpec
 from dse.storage import EVALUATION, TrialJournal
 from search_spaces import Design, Space
 from simulator import Requests, build_requests
+from simulator.kernel import is_cached, warm_up
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -109,11 +111,11 @@ class _Loop:
         self.remember(evaluation)
         self.listener.evaluated(evaluation)
 
-    def run(self, workers: Workers) -> None:
-        """Evaluate until the budget is used, the space is exhausted, or nothing new is proposed."""
+    def run(self, workers: Workers, interruption: Interruption) -> None:
+        """Evaluate until the budget is used, the space is exhausted, nothing new is proposed, or Ctrl-C."""
         deadline = time.perf_counter() + (self.spec.budget.timeout_s or float("inf"))
         batch = self.ask()
-        while batch and time.perf_counter() < deadline:
+        while batch and time.perf_counter() < deadline and not interruption.requested:
             finished: Iterator[list[Evaluation]] = workers.submit(batch)
             batch = self.ask()
             for evaluations in finished:
@@ -149,7 +151,7 @@ def run_study(
     Returns
     -------
     StudyResult
-        Also after Ctrl-C, with what was found until then.
+        Also after Ctrl-C, with what was found until then: the batch under way is finished first.
 
     Raises
     ------
@@ -174,22 +176,19 @@ def run_study(
     done = len(trials.trials) if trials else 0
     space = spec.space.space
     # A study that goes on must not repeat the random numbers it began with.
-    sampler = make_sampler(spec.sampler, flat_distributions(space), spec.seed + done)
-    if trials:
-        study = trials.live_study(sampler)
-    else:
-        study = optuna.create_study(directions=directions, sampler=sampler)
-    loop = _Loop(spec, space, study, trials, listener or Nobody())
-    start, interrupted = time.perf_counter(), False
-    try:
-        with Workers(jobs or default_jobs(), spec, requests) as workers:
-            loop.run(workers)
-    except KeyboardInterrupt:
-        interrupted = True
+    sampler = make_sampler(spec.sampler, flat_distributions(space), (spec.seed + done) % 2**32)
+    study = optuna.create_study(directions=directions, sampler=sampler)
+    study.add_trials(trials.trials if trials else [])
+    if not is_cached():
+        warm_up()  # once, before every process does it for itself
+    start = time.perf_counter()
+    with Interruption() as interruption, Workers(jobs or default_jobs(), spec, requests) as workers:
+        loop = _Loop(spec, space, study, trials, listener or Nobody())
+        loop.run(workers, interruption)
     evaluations = tuple(loop.known.values())
     clock = Clock(
         wall_s=time.perf_counter() - start,
         optuna_s=loop.optuna_s,
         simulator_cpu_s=sum(e.cpu_s for e in evaluations),
     )
-    return StudyResult(spec, evaluations, requests, clock, interrupted)
+    return StudyResult(spec, evaluations, requests, clock, interruption.requested)

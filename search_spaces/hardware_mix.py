@@ -18,7 +18,12 @@ def hardware_mix(accelerators: tuple[str, ...], clients: tuple[int, ...], layout
             for pool, layout in POOLS.items()
             if layout in layouts
             for dimension in (
-                Dimension(f"{pool}.accelerator", accelerators, f"accelerator of {pool} clients", ("layout", (layout,))),
+                Dimension(
+                    f"{pool}.accelerator",
+                    accelerators,
+                    f"accelerator of {pool} clients",
+                    ("layout", (layout,)),
+                ),
                 Dimension(f"{pool}.clients", clients, f"number of {pool} clients", ("layout", (layout,))),
             )
         )

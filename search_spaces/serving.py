@@ -57,7 +57,7 @@ class ServingSpace(Spec):
     clients: Range | tuple[Count, ...] = Field(description="clients per pool: a list, or low and high")
     tp: tuple[Count, ...] = Field(default=(1, 2, 4, 8), min_length=1, description="tensor parallelism")
     layouts: tuple[Literal["colocated", "disaggregated"], ...] = Field(
-        default=(COLOCATED, DISAGGREGATED), min_length=1, description="prefill and decode together or apart"
+        default=("colocated", "disaggregated"), min_length=1, description="prefill and decode together or apart"
     )
     weights: tuple[WeightPrecision, ...] = Field(default=("bf16",), min_length=1, description="weight precision")
     kv: tuple[KvPrecision, ...] = Field(default=("bf16",), min_length=1, description="KV-cache precision")
@@ -108,12 +108,8 @@ def to_deployment(design: Design, model: str) -> Deployment:
         pools: tuple[Pool, ...] = (_pool(design, model, "main", "both", main),)
     else:
         budget = design.number("prefill.token_budget_tokens")
-        prefill = Batching(
-            policy="chunked", token_budget_tokens=budget, max_batch_requests=min(PREFILL_BATCH, budget)
-        )
-        decode = Batching(
-            policy="continuous", max_batch_requests=design.number("decode.max_batch_requests")
-        )
+        prefill = Batching(policy="chunked", token_budget_tokens=budget, max_batch_requests=min(PREFILL_BATCH, budget))
+        decode = Batching(policy="continuous", max_batch_requests=design.number("decode.max_batch_requests"))
         pools = (
             _pool(design, model, "prefill", "prefill", prefill),
             _pool(design, model, "decode", "decode", decode),

@@ -208,9 +208,7 @@ class Result:
     @property
     def usd_per_hour(self) -> float:
         """Price of all accelerators."""
-        return sum(
-            plan.pool.accelerators * plan.engine.accelerator.price_usd_per_hour for plan in self.lowered.pools
-        )
+        return sum(plan.pool.accelerators * plan.engine.accelerator.price_usd_per_hour for plan in self.lowered.pools)
 
     @property
     def usd_per_million_output_tokens(self) -> float:

@@ -126,15 +126,11 @@ class Model(Spec):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.attention_heads % self.kv_heads:
-            raise ValueError(
-                f"attention_heads {self.attention_heads} is not a multiple of kv_heads {self.kv_heads}"
-            )
+            raise ValueError(f"attention_heads {self.attention_heads} is not a multiple of kv_heads {self.kv_heads}")
         if self.moe and self.moe.dense_layers >= self.layers:
             raise ValueError(f"moe.dense_layers {self.moe.dense_layers} must be below layers {self.layers}")
         if self.mla and self.kv_heads != self.attention_heads:
-            raise ValueError(
-                f"mla: kv_heads {self.kv_heads} must equal attention_heads {self.attention_heads}"
-            )
+            raise ValueError(f"mla: kv_heads {self.kv_heads} must equal attention_heads {self.attention_heads}")
         if self.mla and self.head_dim != self.mla.qk_nope_head_dim + self.mla.qk_rope_head_dim:
             raise ValueError(
                 f"mla: head_dim {self.head_dim} must be qk_nope_head_dim + qk_rope_head_dim = "
@@ -142,8 +138,7 @@ class Model(Spec):
             )
         if self.learned_positions and self.max_context_tokens > self.learned_positions:
             raise ValueError(
-                f"max_context_tokens {self.max_context_tokens} is above "
-                f"learned_positions {self.learned_positions}"
+                f"max_context_tokens {self.max_context_tokens} is above learned_positions {self.learned_positions}"
             )
         return self
 

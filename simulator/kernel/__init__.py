@@ -5,7 +5,7 @@ from __future__ import annotations
 from simulator.kernel._compile import cache_folder, is_cached
 from simulator.kernel.memory import Memory, allocate, run_interpreted
 
-__all__ = ["Memory", "allocate", "cache_folder", "is_cached", "run_compiled", "run_interpreted"]
+__all__ = ["Memory", "allocate", "cache_folder", "is_cached", "run_compiled", "run_interpreted", "warm_up"]
 
 
 def run_compiled(memory: Memory) -> None:
@@ -13,3 +13,13 @@ def run_compiled(memory: Memory) -> None:
     from simulator.kernel.loop import run
 
     run(memory.world[0], memory.clients, memory.requests, memory.scratch, memory.tables)
+
+
+def warm_up() -> None:
+    """Compile the kernel, or load it from the cache, by running it on nothing."""
+    import numpy as np
+
+    from simulator.kernel.layout import CLIENT
+
+    none = np.zeros(0, dtype=np.int64)
+    run_compiled(allocate(np.zeros(1, dtype=CLIENT), none, none, none, none, router=0, handover_router=0, max_run=1))

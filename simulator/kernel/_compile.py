@@ -43,23 +43,22 @@ def cache_folder() -> Path:
     return parent / "kernel" / digest.hexdigest()[:16]
 
 
-def _decorator(**options: Any) -> Callable[[Function], Any]:
-    """Return ``numba.njit`` with the options, writing its cache to :func:`cache_folder`."""
-
-    def compile_lazily(function: Function) -> Any:
-        previous = config.CACHE_DIR
-        config.CACHE_DIR = str(_CACHE)
+def compiled(function: Function) -> Any:
+    """Compile a kernel function at its first call, keeping the machine code in :func:`cache_folder`."""
+    options: dict[str, Any] = {"cache": _CACHE is not None, "error_model": "numpy"}
+    # Setting the folder for a moment leaves other users of numba in this process alone.
+    settings: Any = config
+    njit: Any = numba.njit
+    previous, settings.CACHE_DIR = settings.CACHE_DIR, str(_CACHE)
+    try:
+        # A kernel that owns no array needs no reference counting, which costs half its speed. The option is
+        # undocumented: should numba drop it, the kernel is slower and just as right.
         try:
-            # Reference counting costs 2x in a kernel that owns no array; `_nrt` is undocumented, so without
-            # it the kernel must still compile.
-            try:
-                return numba.njit(cache=_CACHE is not None, error_model="numpy", _nrt=False, **options)(function)
-            except (KeyError, TypeError):
-                return numba.njit(cache=_CACHE is not None, error_model="numpy", **options)(function)
-        finally:
-            config.CACHE_DIR = previous
-
-    return compile_lazily
+            return njit(**options, _nrt=False)(function)
+        except (KeyError, TypeError):
+            return njit(**options)(function)
+    finally:
+        settings.CACHE_DIR = previous
 
 
 def _writable(folder: Path) -> Path | None:
@@ -71,8 +70,6 @@ def _writable(folder: Path) -> Path | None:
 
 
 _CACHE = _writable(cache_folder())
-
-compiled = _decorator()
 
 
 def is_cached() -> bool:

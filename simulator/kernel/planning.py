@@ -204,4 +204,3 @@ def plan(world, clients, requests, scratch, tables, c, now):
         steps = min(world.max_run, next_finish_iteration(client, scratch) - client.iterations)
         client.run_steps = longest_run(client, scratch, steps)
     reschedule(world, clients, scratch, c, now + run_ps(client, client.run_steps))
-

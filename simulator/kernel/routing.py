@@ -83,4 +83,3 @@ def route(world, clients, request, decoding, now, source):
         client.outstanding += 1
         client.outstanding_tokens += to_prefill + to_generate
     return c
-

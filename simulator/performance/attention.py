@@ -32,6 +32,4 @@ def prefill_s_per_pair(engine: Engine, c: Coefficients) -> float:
 
 def prefill_s_per_read(engine: Engine, c: Coefficients) -> float:
     """Return the time to read one token's KV, the floor of a chunk's attention to earlier context."""
-    return engine.kv_bytes_per_token / (
-        engine.accelerator.memory_bandwidth_bytes_per_s * c.memory_peak
-    )
+    return engine.kv_bytes_per_token / (engine.accelerator.memory_bandwidth_bytes_per_s * c.memory_peak)

@@ -60,10 +60,8 @@ class Engine:
     def kv_bytes_per_token(self) -> float:
         """KV cache of one token of context; a latent (MLA) is held by every accelerator in full."""
         model = self.model
-        if model.mla:
-            elements = model.kv_elements_per_token_per_layer
-        else:
-            elements = 2 * self.kv_heads * model.head_dim
+        per_head = 2 * self.kv_heads * model.head_dim
+        elements = model.kv_elements_per_token_per_layer if model.mla else per_head
         return model.layers * elements * BYTES_PER_ELEMENT[self.kv]
 
     @property

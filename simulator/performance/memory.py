@@ -47,9 +47,7 @@ def kv_blocks(pool: Pool) -> int:
     block = pool.kv_memory.block_tokens
     block_bytes = engine.kv_bytes_per_token * block
     allowed = engine.accelerator.usable_memory_bytes * pool.kv_memory.memory_utilization
-    fixed = (
-        engine.weight_bytes + activation_bytes(engine, pool.batching.token_budget_tokens) + RUNTIME_BYTES
-    )
+    fixed = engine.weight_bytes + activation_bytes(engine, pool.batching.token_budget_tokens) + RUNTIME_BYTES
     blocks = pool.kv_memory.blocks
     needed = blocks if blocks is not None else -(-MIN_KV_TOKENS // block)
     shortage = fixed + needed * block_bytes - allowed

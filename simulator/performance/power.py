@@ -25,7 +25,7 @@ def energy_j(
     span_s
         Time for which they are powered.
     busy_s, compute_s, memory_s
-        Device time in steps, and that at full arithmetic and full memory rate, summed over clients and divided by their number.
+        Time in steps, and that at full arithmetic and full memory rate, the mean over clients.
     """
     dynamic_s = min(busy_s, COMPUTE_SHARE * compute_s + MEMORY_SHARE * memory_s)
     return devices * (accelerator.idle_w * span_s + (accelerator.tdp_w - accelerator.idle_w) * dynamic_s)

@@ -38,9 +38,7 @@ class Work:
 
     def __mul__(self, times: float) -> Work:
         """Return the work repeated."""
-        return Work(
-            self.seconds * times, self.compute_s * times, self.memory_s * times, self.link_s * times
-        )
+        return Work(self.seconds * times, self.compute_s * times, self.memory_s * times, self.link_s * times)
 
 
 def kernel(flops: Floats, moved_bytes: Floats, flops_per_s: float, bytes_per_s: float) -> Work:

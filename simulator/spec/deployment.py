@@ -20,14 +20,16 @@ class Batching(Spec):
 
     policy: Policy = Field(
         default="chunked",
-        description="static: a batch runs to its end; continuous: whole prompts first; chunked: prompts in pieces beside decodes",
+        description="static: a batch runs to its end; continuous: whole prompts first; "
+        "chunked: prompts in pieces beside decodes",
     )
     max_batch_requests: int = Field(default=256, ge=1, le=65536, description="largest number of requests in a batch")
     token_budget_tokens: int = Field(
         default=2048,
         ge=1,
         le=1_000_000,
-        description="largest number of tokens in a step (static, continuous: of prompt tokens; one prompt may exceed it)",
+        description="largest number of tokens in a step "
+        "(static, continuous: of prompt tokens; one prompt may exceed it)",
     )
 
     @model_validator(mode="after")
@@ -77,7 +79,9 @@ class Link(Spec):
     """What carries KV from prefill to decode clients."""
 
     gb_per_s: float | None = Field(
-        default=None, gt=0, description="bandwidth of a hand-over, 1e9 bytes/s; the prefill client's network if absent"
+        default=None,
+        gt=0,
+        description="bandwidth of a hand-over, 1e9 bytes/s; the prefill client's network if absent",
     )
     latency_us: float = Field(default=10.0, ge=0, description="start-up time of a hand-over, microseconds")
 

@@ -193,9 +193,7 @@ class Lengths(Spec):
 class Trace(Spec):
     """A file of recorded requests, replayed as it is or at another rate."""
 
-    path: Annotated[Path, Field(strict=False)] = Field(
-        description="file to read, relative to the working directory"
-    )
+    path: Annotated[Path, Field(strict=False)] = Field(description="file to read, relative to the working directory")
     format: Literal["auto", "azure", "mooncake", "csv"] = Field(
         default="auto",
         description="azure: TIMESTAMP,ContextTokens,GeneratedTokens; mooncake: JSON lines; "
@@ -226,9 +224,7 @@ class Workload(Spec):
     seed: int = Field(default=0, ge=0, description="seed of the generator; a trace needs none")
     arrivals: Arrivals | None = Field(default=None, description="when generated requests arrive")
     lengths: Lengths | None = Field(default=None, description="how long generated requests are")
-    trace: Trace | None = Field(
-        default=None, description="recorded requests, instead of arrivals and lengths"
-    )
+    trace: Trace | None = Field(default=None, description="recorded requests, instead of arrivals and lengths")
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

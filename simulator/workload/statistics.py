@@ -230,8 +230,7 @@ def learn_statistics(
         raise SpecError(f"{name}: {len(requests)} requests are too few to learn from; at least {MIN_ROWS}")
     if requests.duration_s < 10 * _WINDOWS_S[-1]:
         raise SpecError(
-            f"{name}: {requests.duration_s:.4g} s are too short to learn from; "
-            f"at least {10 * _WINDOWS_S[-1]:g} s"
+            f"{name}: {requests.duration_s:.4g} s are too short to learn from; at least {10 * _WINDOWS_S[-1]:g} s"
         )
     return TraceStatistics(
         name=name,

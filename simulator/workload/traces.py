@@ -214,10 +214,7 @@ def _allowed(rows: _Rows) -> bool:
     return bool(
         rows.times.size
         and np.isfinite(rows.times).all()
-        and all(
-            column.min() >= 1 and column.max() <= MAX_TOKENS
-            for column in (rows.prompt_tokens, rows.output_tokens)
-        )
+        and all(column.min() >= 1 and column.max() <= MAX_TOKENS for column in (rows.prompt_tokens, rows.output_tokens))
     )
 
 

@@ -527,9 +527,7 @@ class _Simulation:
 
     def eligible(self, request: _Request, roles: Sequence[str]) -> list[_Client]:
         return [
-            c
-            for c in self.clients
-            if c.spec.role in roles and c.can_ever_hold(request) and self.can_go_on(request, c)
+            c for c in self.clients if c.spec.role in roles and c.can_ever_hold(request) and self.can_go_on(request, c)
         ]
 
     def can_go_on(self, request: _Request, client: _Client) -> bool:

@@ -251,9 +251,7 @@ def test_preemption_on_a_decode_client_is_prefilled_there() -> None:
     # 1 block and 1 of growth: A needs ceil(3 / 2) = 2 of 4, then B 2 of 4 - 1 - 1 = 2: both decode 40..60,
     # 60..80, as in test_preemption_by_recompute: B is preempted at 80, A is done at 90, B prefilled (5
     # tokens) 90..140.
-    result = run(
-        [PREFILL, replace(DECODE, block_tokens=2, total_blocks=4, watermark_blocks=0)], [(0, 2, 4), (0, 2, 4)]
-    )
+    result = run([PREFILL, replace(DECODE, block_tokens=2, total_blocks=4, watermark_blocks=0)], [(0, 2, 4), (0, 2, 4)])
     assert times(result) == [(0, 40, 90), (0, 40, 140)]
     assert prefill_clients(result) == [0, 0]
     assert [r.finish_client for r in result.requests] == [1, 1]
@@ -369,9 +367,7 @@ def random_spec(rng: random.Random, role: str) -> OracleClientSpec:
 def test_invariants_on_random_deployments(seed: int) -> None:
     """The oracle asserts its invariants while it runs."""
     rng = random.Random(seed)
-    roles = rng.choice(
-        [["both"], ["both"] * 3, ["prefill", "decode"], ["decode", "prefill", "both", "decode"]]
-    )
+    roles = rng.choice([["both"], ["both"] * 3, ["prefill", "decode"], ["decode", "prefill", "both", "decode"]])
     arrivals = sorted(rng.randint(0, 1500) for _ in range(40))
     names = ["round_robin", "join_shortest_queue", "least_outstanding_tokens"]
     requests = [(arrival, rng.randint(1, 15), rng.choice([1, 2, 5, 12])) for arrival in arrivals]

@@ -397,9 +397,7 @@ def write(folder: Path, config: object) -> Path:
         ("bge-large-en", BERT),
     ],
 )
-def test_a_hugging_face_config_gives_the_catalogued_model(
-    tmp_path: Path, name: str, config: dict[str, Any]
-) -> None:
+def test_a_hugging_face_config_gives_the_catalogued_model(tmp_path: Path, name: str, config: dict[str, Any]) -> None:
     folder = tmp_path / name
     folder.mkdir()
     read = model(write(folder, config))

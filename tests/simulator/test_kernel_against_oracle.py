@@ -78,7 +78,11 @@ def scenarios(draw: st.DrawFn) -> tuple[list[OracleClientSpec], list[OracleReque
 
 
 def memory_of(
-    specs: list[OracleClientSpec], requests: list[OracleRequest], router: str, handover_router: str, max_run: int
+    specs: list[OracleClientSpec],
+    requests: list[OracleRequest],
+    router: str,
+    handover_router: str,
+    max_run: int,
 ) -> Memory:
     clients = np.zeros(len(specs), dtype=CLIENT)
     tables: list[int] = []
@@ -144,7 +148,12 @@ def assert_empty_at_the_end(memory: Memory) -> None:
 def test_bitwise_equal(scenario: tuple[list[OracleClientSpec], list[OracleRequest], str, str]) -> None:
     specs, requests, router, handover_router = scenario
     expected = simulate(specs, requests, router, handover_router)
-    for max_run, run in ((NO_LIMIT, run_compiled), (1, run_compiled), (3, run_compiled), (NO_LIMIT, run_interpreted)):
+    for max_run, run in (
+        (NO_LIMIT, run_compiled),
+        (1, run_compiled),
+        (3, run_compiled),
+        (NO_LIMIT, run_interpreted),
+    ):
         memory = memory_of(specs, requests, router, handover_router, max_run)
         run(memory)
         assert_same_as_oracle(memory, expected)

@@ -4,9 +4,10 @@ Clients here are bare kernel records whose steps cost what a textbook server nee
 the service moments *of the very sample*, which removes a good part of the statistical error; what is left of it was
 measured over 12 seeds (standard deviation of simulated / theory) and stands beside each test.
 
-References: L. Kleinrock, Queueing Systems, vol. 1 (1975): P-K section 5.6, Erlang C 3.5, GI/M/1 6.4; vol. 2 (1976): processor
-sharing 4.4. D. V. Lindley, Proc. Camb. Phil. Soc. 48 (1952). J. R. Jackson, Operations Research 5 (1957). P. J. Burke,
-Operations Research 4 (1956). J. D. C. Little, Operations Research 9 (1961). R. W. Wolff, Operations Research 30 (1982).
+References: L. Kleinrock, Queueing Systems, vol. 1 (1975) on Pollaczek-Khinchine, Erlang C and GI/M/1, vol. 2 (1976) on
+processor sharing. D. V. Lindley, Proc. Camb. Phil. Soc. 48 (1952). J. Kiefer and J. Wolfowitz, Trans. AMS 78 (1955).
+J. R. Jackson, Operations Research 5 (1957). P. J. Burke, Operations Research 4 (1956). J. D. C. Little, Operations
+Research 9 (1961). R. W. Wolff, Operations Research 30 (1982).
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ TOKEN_PS = 1_000
 
 MEAN_PROMPT = 10_000
 STEP_PS = 1_000_000
-MEAN_STEPS = 4_000
+MEAN_STEPS = 1_500
 """Output tokens of a request whose service is its output: an admission waits half a step for the step under way,
-0.0125 % of a service."""
+0.03 % of a service. The kernel's heap of finishing iterations holds 2**31 of them, so this stays below 2,000."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ def test_single_server_waits_as_pollaczek_and_khinchine_say(kind: str, utilisati
     assert memory.clients["busy_ps"][0] / span == pytest.approx(utilisation, rel=0.005)
 
 
-# Standard deviation: c = 2: MMC2 %, c = 4: MMC4 %, c = 8: MMC8 %.
+# Standard deviation: c = 1: 0.55 %, c = 2: 0.61 %, c = 4: 0.85 %.
 @pytest.mark.parametrize("servers", [1, 2, 4])
 def test_a_batch_of_c_waits_as_erlang_says(servers: int) -> None:
     """M/M/c: with steps of constant cost a batch of c places is c servers; the output is the (geometric) service.
@@ -205,12 +206,12 @@ def test_a_batch_of_c_is_c_servers_exactly(servers: int) -> None:
     assert (waits(memory) > 0).mean() > 0.2
 
 
-# Standard deviation: GIM1 %.
+# Standard deviation: 0.52 %.
 def test_round_robin_over_two_servers_is_an_erlang_queue() -> None:
     """Every second arrival of a Poisson process comes at Erlang-2 gaps: two E2/M/1 queues.
 
     GI/M/1: ``W = s x / (1 - x)`` where x in (0, 1) solves ``x = A*((1 - x) / s)`` and the transform of Erlang-2 gaps of
-    mean g is ``A*(z) = (2 / (2 + g z))²``. A router that does not alternate gives another wait (random: M/M/1, 39 % more).
+    mean g is ``A*(z) = (2 / (2 + g z))²``. Random choice would give M/M/1, 46 % more.
     """
     utilisation = 0.7
     rng = np.random.default_rng(23)
@@ -226,7 +227,7 @@ def test_round_robin_over_two_servers_is_an_erlang_queue() -> None:
     assert waits(memory).mean() == pytest.approx(service * x / (1 - x), rel=0.02)
 
 
-# Standard deviation over all requests: constant PSC %, geometric PSG %.
+# Standard deviation over all requests: constant 0.21 %, geometric 0.22 % (0.23 % in each half).
 @pytest.mark.parametrize("kind", ["constant", "geometric"])
 def test_steps_as_long_as_their_batch_are_processor_sharing(kind: str) -> None:
     """M/G/1-PS: where a step costs its number of sequences, a request of x steps stays ``x / (1 - rho)`` on average.
@@ -245,10 +246,10 @@ def test_steps_as_long_as_their_batch_are_processor_sharing(kind: str) -> None:
     if kind == "geometric":
         short = drawn < steps // 2
         for group in (short, ~short):
-            assert stay[group].mean() == pytest.approx(drawn[group].mean() * STEP_PS / (1 - load), rel=0.03)
+            assert stay[group].mean() == pytest.approx(drawn[group].mean() * STEP_PS / (1 - load), rel=0.02)
 
 
-# Standard deviation of the decode wait: JACK %.
+# Standard deviation: prefill wait 0.41 %, decode wait 0.65 %.
 def test_prefill_then_decode_is_a_jackson_network() -> None:
     """An M/M/1 prefill client sends Poisson departures (Burke) through a constant link to an M/M/c decode client.
 
@@ -269,13 +270,11 @@ def test_prefill_then_decode_is_a_jackson_network() -> None:
     requests = memory.requests
 
     rate = REQUESTS / arrivals[-1]
-    assert waits(memory).mean() == pytest.approx(
-        erlang_c_wait(1, rate, prompts.mean() * token_ps), rel=0.03
-    )
+    assert waits(memory).mean() == pytest.approx(erlang_c_wait(1, rate, prompts.mean() * token_ps), rel=0.02)
     decoding = (outputs - 1) * STEP_PS
     decode_wait = requests["finish_ps"] - requests["first_token_ps"] - link_ps - decoding
     assert decode_wait.min() >= 0
-    assert decode_wait.mean() == pytest.approx(erlang_c_wait(places, rate, decoding.mean()), rel=0.03)
+    assert decode_wait.mean() == pytest.approx(erlang_c_wait(places, rate, decoding.mean()), rel=0.02)
 
 
 def test_littles_law_on_a_realistic_run() -> None:
@@ -286,9 +285,7 @@ def test_littles_law_on_a_realistic_run() -> None:
     Whole system: what Poisson arrivals find is its time average (PASTA, Wolff 1982), hence ``rate * W``.
     """
     rate_rps = 40
-    deployment = Deployment.parse(
-        {"pools": [{"model": "llama-3.1-8b", "accelerator": "h100-sxm", "clients": 4}]}
-    )
+    deployment = Deployment.parse({"pools": [{"model": "llama-3.1-8b", "accelerator": "h100-sxm", "clients": 4}]})
     workload = Workload.parse(
         {
             "requests": 30_000,

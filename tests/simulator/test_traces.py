@@ -133,9 +133,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         ("\ufeff" + CSV + '"0","1","2"\r\n\r\n 1 , 3 ,4', [0, 1], [1, 3], [2, 4]),
     ],
 )
-def test_formats(
-    tmp_path: Path, text: str, arrival_s: list[float], prompt: list[int], output: list[int]
-) -> None:
+def test_formats(tmp_path: Path, text: str, arrival_s: list[float], prompt: list[int], output: list[int]) -> None:
     requests = read(tmp_path, text)
     assert requests.arrival_ps.tolist() == [round(each * PS_PER_S) for each in arrival_s]
     assert requests.prompt_tokens.tolist() == prompt
@@ -149,9 +147,7 @@ ROWS = st.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(rows=ROWS, form=st.sampled_from(["azure", "azure-zone", "csv", "mooncake"]))
-def test_round_trip(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[int, int, int]], form: str
-) -> None:
+def test_round_trip(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[int, int, int]], form: str) -> None:
     """Rows are (100 ns, prompt, output); every format gives them back, sorted."""
     text = {"azure": AZURE, "azure-zone": AZURE, "csv": CSV, "mooncake": ""}[form]
     for ticks, prompt, output in rows:
@@ -179,9 +175,7 @@ def test_round_trip(
 def test_a_file_cut_anywhere_is_a_prefix_or_an_error(
     tmp_path_factory: pytest.TempPathFactory, cut: int, form: str
 ) -> None:
-    whole = {"azure": AZURE + AZURE_ROW * 9, "csv": CSV + "1.25,374,44\n" * 30, "mooncake": MOONCAKE * 5}[
-        form
-    ]
+    whole = {"azure": AZURE + AZURE_ROW * 9, "csv": CSV + "1.25,374,44\n" * 30, "mooncake": MOONCAKE * 5}[form]
     try:
         requests = read(tmp_path_factory.mktemp("trace"), whole[:cut])
     except SpecError:
@@ -224,9 +218,7 @@ def test_a_trace_is_cut_and_stretched(tmp_path: Path) -> None:
     assert faster.rate_rps == pytest.approx(4)
     assert faster.duration_s == pytest.approx(9 / 4)
     assert len(replay(path, requests=1, rate_rps=4)) == 1
-    with pytest.raises(
-        SpecError, match=r"start_s=50, duration_s=None: no request is left; the trace spans 9 s"
-    ):
+    with pytest.raises(SpecError, match=r"start_s=50, duration_s=None: no request is left; the trace spans 9 s"):
         replay(path, start_s=50)
     with pytest.raises(SpecError, match=r"rate_rps=1e-07: 10 requests span 1042 days, at most 90"):
         replay(path, rate_rps=1e-7)

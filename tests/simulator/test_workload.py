@@ -159,9 +159,7 @@ def test_requests_refuse_nonsense(arrays: tuple[list[int], ...], message: str) -
     [({"process": "constant"}, 0.0), (POISSON, 1.0), ({"process": "gamma", "burstiness_cv": 2.5}, 2.5)],
 )
 def test_arrival_processes_have_their_rate_and_burstiness(process: dict[str, object], cv: float) -> None:
-    requests = build_requests(
-        workload(arrivals={**process, "rate_rps": 8}, lengths=LEARNED, requests=200_000)
-    )
+    requests = build_requests(workload(arrivals={**process, "rate_rps": 8}, lengths=LEARNED, requests=200_000))
     gaps = np.diff(requests.arrival_ps)
     assert requests.rate_rps == pytest.approx(8, rel=0.02)
     assert gaps.std() / gaps.mean() == pytest.approx(cv, rel=0.05, abs=1e-9)
@@ -178,9 +176,7 @@ def test_arrival_processes_have_their_rate_and_burstiness(process: dict[str, obj
         ({"distribution": "geometric", "mean_tokens": 300}, 300, 300 * np.log(100)),
     ],
 )
-def test_length_distributions_have_their_moments(
-    distribution: dict[str, object], mean: float, p99: float
-) -> None:
+def test_length_distributions_have_their_moments(distribution: dict[str, object], mean: float, p99: float) -> None:
     lengths = {"prompt": distribution, "output": distribution}
     requests = build_requests(workload(arrivals=POISSON, lengths=lengths, requests=100_000))
     for tokens in (requests.prompt_tokens, requests.output_tokens):
@@ -203,8 +199,7 @@ def test_the_seed_decides_and_the_rate_changes_no_length() -> None:
     assert first.fingerprint() == again.fingerprint()
     assert first.fingerprint() != learned("azure-2023-code", seed=4).fingerprint()
     slow, fast = (
-        build_requests(workload(arrivals={"process": "poisson", "rate_rps": rate}, lengths=LEARNED))
-        for rate in (1, 10)
+        build_requests(workload(arrivals={"process": "poisson", "rate_rps": rate}, lengths=LEARNED)) for rate in (1, 10)
     )
     assert np.array_equal(slow.prompt_tokens, fast.prompt_tokens)
     assert np.array_equal(slow.output_tokens, fast.output_tokens)
@@ -242,18 +237,14 @@ def test_generated_lengths_are_those_of_the_trace(pair: tuple[Requests, Requests
     assert generated.prompt_tokens.mean() == pytest.approx(real.prompt_tokens.mean(), rel=0.01)
     # Measured up to 2 % off for code (heavy tail): 0.9 % of bias, 0.7 % of standard error.
     assert generated.output_tokens.mean() == pytest.approx(real.output_tokens.mean(), rel=0.03)
-    assert np.quantile(generated.output_tokens, 0.999) == pytest.approx(
-        np.quantile(real.output_tokens, 0.999), rel=0.1
-    )
+    assert np.quantile(generated.output_tokens, 0.999) == pytest.approx(np.quantile(real.output_tokens, 0.999), rel=0.1)
 
 
 def test_generated_bursts_are_those_of_the_trace(pair: tuple[Requests, Requests, str]) -> None:
     real, generated, _ = pair
     assert generated.rate_rps == pytest.approx(real.rate_rps, rel=0.02)
     for window_s in (1, 10, 60):
-        ours, theirs = (
-            index_of_dispersion(each.arrival_ps / PS_PER_S, window_s) for each in (generated, real)
-        )
+        ours, theirs = (index_of_dispersion(each.arrival_ps / PS_PER_S, window_s) for each in (generated, real))
         # Measured 0.64 to 0.97: blocks do not line up with the windows, which takes a little off.
         assert theirs / 1.75 < ours < theirs * 1.75
 
@@ -286,9 +277,7 @@ def test_shipped_names_are_the_files_and_hold_no_rows() -> None:
     assert tuple(file.stem for file in files) == SHIPPED_STATISTICS
     for file in files:
         statistics = json.loads(file.read_text())
-        numbers = re.findall(
-            r"[-+.\deE]*\d[-+.\deE]*", json.dumps([statistics["lengths"], statistics["arrivals"]])
-        )
+        numbers = re.findall(r"[-+.\deE]*\d[-+.\deE]*", json.dumps([statistics["lengths"], statistics["arrivals"]]))
         assert len(numbers) < 1500
 
 

@@ -1,0 +1,75 @@
+"""``dse list``: what is there to choose from."""
+
+from __future__ import annotations
+
+import typer
+from rich.table import Table
+
+from dse.cli.console import out
+
+list_app = typer.Typer(name="list", help="List shipped studies, catalogued models or hardware.", no_args_is_help=True)
+
+
+@list_app.command()
+def studies() -> None:
+    """List shipped studies."""
+    from dse.library import load_study, study_names
+
+    table = Table("study", "objectives", "question", box=None)
+    for name in study_names():
+        spec = load_study(name)
+        table.add_row(name, "\n".join(spec.objectives), spec.question)
+    out.print(table)
+
+
+@list_app.command()
+def models() -> None:
+    """List catalogued models; the path of a Hugging Face config.json serves as well."""
+    from simulator import catalog
+
+    table = Table(box=None)
+    for heading in ("model", "parameters", "active", "layers", "KV bytes/token (bf16)", "context"):
+        table.add_column(heading, justify="left" if heading == "model" else "right")
+    for name in catalog.model_names():
+        model = catalog.model(name)
+        table.add_row(
+            name,
+            f"{model.parameters / 1e9:.1f} B",
+            f"{model.active_parameters_per_token / 1e9:.1f} B",
+            str(model.layers),
+            f"{2 * model.kv_elements_per_token:,}" if model.kind == "decoder" else "encoder",
+            f"{model.max_context_tokens:,}",
+        )
+    out.print(table)
+
+
+@list_app.command()
+def hardware() -> None:
+    """List catalogued accelerators."""
+    from simulator import catalog
+
+    table = Table(box=None)
+    for heading in (
+        "accelerator",
+        "memory GB",
+        "GB/s",
+        "bf16 TFLOPS",
+        "fp8 TFLOPS",
+        "link GB/s",
+        "TDP W",
+        "USD/h",
+    ):
+        table.add_column(heading, justify="left" if heading == "accelerator" else "right")
+    for name in catalog.accelerator_names():
+        chip = catalog.accelerator(name)
+        peaks = [chip.peak_tflops.get("bf16"), chip.peak_tflops.get("fp8")]
+        table.add_row(
+            name,
+            f"{chip.memory_gb:g}",
+            f"{chip.memory_bandwidth_gb_per_s:,.0f}",
+            *(f"{peak:,.0f}" if peak else "-" for peak in peaks),
+            f"{chip.scale_up.gb_per_s:g}",
+            f"{chip.tdp_w:g}",
+            f"{chip.price_usd_per_hour:.2f}",
+        )
+    out.print(table)

@@ -1,0 +1,48 @@
+"""Entry point of the command ``dse``."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from dse.cli.console import BAD_INPUT, INTERRUPTED, err
+from dse.cli.list import list_app
+from dse.cli.report import report
+from dse.cli.run import run
+from dse.cli.schema import schema
+from dse.cli.simulate import simulate
+from dse.cli.warmup import warmup
+from simulator.errors import SpecError
+
+app = typer.Typer(
+    name="dse",
+    help="Which hardware, batching and placement serve an LLM within its SLOs at the least cost?",
+    epilog="Exit codes: 0 done, 2 input at fault, 3 nothing keeps the SLOs, 130 stopped by Ctrl-C.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+app.command()(run)
+app.command()(simulate)
+app.command()(report)
+app.add_typer(list_app)
+app.command()(schema)
+app.command()(warmup)
+
+
+def main() -> None:
+    """Run the command line; a person's error is one line and exit code 2."""
+    try:
+        app()
+    except SpecError as error:
+        err.print(f"error: {error}", markup=False, soft_wrap=True)
+        sys.exit(BAD_INPUT)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        err.print(f"error: {place}{error.strerror or error}", markup=False, soft_wrap=True)
+        sys.exit(BAD_INPUT)
+    except KeyboardInterrupt:
+        err.print("stopped")
+        sys.exit(INTERRUPTED)

@@ -1,0 +1,117 @@
+"""What ``dse run`` shows: progress while it searches, and the front when it is done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from dse.cli.console import err, figure, out
+from dse.evaluation import Evaluation
+from dse.output import FRONT, REPORT
+from dse.progress import Progress
+from dse.result import StudyResult, compare
+from dse.spec import StudySpec
+from dse.study import run_study
+from dse.words import short_design, short_metric
+from simulator import Requests
+
+ROWS = 12
+"""Front designs shown in the terminal; the files hold all."""
+
+
+class _Screen(Progress):
+    """Progress as a line that renews itself; without a terminal, a line every tenth of the budget."""
+
+    def __init__(self, spec: StudySpec, bar: Bar) -> None:
+        super().__init__(spec)
+        self._bar = bar
+        self._task = bar.add_task(spec.name, total=spec.budget.trials, state="starting processes")
+        self._said = 0
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        """Count the design and renew the line."""
+        super().evaluated(evaluation)
+        left = self.left_s
+        state = (
+            f"{self.simulated}/{self.spec.budget.trials} simulated, {self.excluded} excluded, "
+            f"{self.feasible} feasible, front {self.front_size}, hypervolume {self.hypervolume:.3f}"
+        )
+        if left is not None:
+            state += f", {left:.0f} s left"
+        self._bar.update(self._task, completed=self.simulated, state=state)
+        if not err.is_terminal and self.simulated * 10 // self.spec.budget.trials > self._said:
+            self._said += 1
+            err.print(f"{self.spec.name}: {state}", soft_wrap=True)
+
+
+def watch(spec: StudySpec, load: Requests, *, jobs: int | None, journal: Path, quiet: bool) -> StudyResult:
+    """Run a study with its progress on screen."""
+    if quiet:
+        return run_study(spec, jobs=jobs, journal=journal, requests=load)
+    columns = TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[state]}")
+    with Bar(*columns, console=err, transient=True, refresh_per_second=5, disable=not err.is_terminal) as bar:
+        return run_study(spec, jobs=jobs, journal=journal, requests=load, listener=_Screen(spec, bar))
+
+
+def show_result(result: StudyResult, folder: Path) -> None:
+    """Print the front, the recommendation and why its neighbours lost."""
+    clock = result.clock
+    excluded = len(result.evaluations) - len(result.simulated)
+    share = clock.optuna_s / clock.wall_s if clock.wall_s else 0.0
+    out.print(
+        f"{len(result.simulated)} designs simulated, {excluded} excluded before simulation, "
+        f"{len(result.feasible)} feasible, front {len(result.front)}, in {clock.wall_s:.1f} s "
+        f"(simulator {clock.simulator_cpu_s:.1f} CPU s, Optuna {share:.0%} of the time)",
+        soft_wrap=True,
+    )
+    if result.recommended is None:
+        _show_nearest(result)
+    else:
+        _show_front(result, result.recommended)
+    out.print(f"\nreport: {folder / REPORT}\nfront:  {folder / FRONT}", soft_wrap=True)
+
+
+def _show_front(result: StudyResult, recommended: Evaluation) -> None:
+    spec, front = result.spec, result.distinct_front
+    knee = front.index(recommended)
+    shown = set(range(len(front)))
+    if len(front) > ROWS:
+        shown = {round(i * (len(front) - 1) / (ROWS - 1)) for i in range(ROWS)} | {knee}
+    table = Table(title=f"Pareto front of {spec.name}", title_justify="left", box=None, pad_edge=False)
+    table.add_column("")
+    table.add_column("design", overflow="fold")
+    for name in spec.objectives:
+        table.add_column(short_metric(name), justify="right", no_wrap=True)
+    table.add_column("limited by")
+    for index, evaluation in enumerate(front):
+        if index in shown:
+            values = [figure(n, v) for n, v in zip(spec.objectives, evaluation.objectives, strict=True)]
+            mark, style = ("→", "bold") if index == knee else ("", None)
+            table.add_row(mark, short_design(evaluation.design), *values, evaluation.bottleneck, style=style)
+    out.print(table)
+    if len(shown) < len(result.front):
+        out.print(f"({len(result.front) - len(shown)} more in {FRONT})", style="dim")
+    out.print(f"\n[bold]recommended[/bold]: {short_design(recommended.design)}", soft_wrap=True)
+    for slo in spec.slos:
+        reached = (1 + recommended.figures[f"{slo.name}_excess"]) * slo.limit_s
+        out.print(f"  {slo.metric} p{slo.percentile:g} {figure('_s', reached)} of {figure('_s', slo.limit_s)} allowed")
+    for neighbour in (knee - 1, knee + 1):
+        if 0 <= neighbour < len(front):
+            other = front[neighbour]
+            out.print(f"  not {short_design(other.design)}: {compare(spec, other, recommended)}", soft_wrap=True)
+
+
+def _show_nearest(result: StudyResult) -> None:
+    simulated = sorted(result.simulated, key=lambda e: sum(max(0.0, v) for v in e.constraints.values()))
+    if not simulated:
+        out.print("no design could be simulated: all exceed the limits or the memory", style="bold")
+        return
+    nearest = simulated[0]
+    broken = ", ".join(
+        f"{name} by {nearest.figures[f'{name}_excess']:.0%}" for name, v in nearest.constraints.items() if v > 0
+    )
+    out.print("no design keeps every SLO", style="bold")
+    out.print(f"nearest: {short_design(nearest.design)}, which misses {broken}", soft_wrap=True)

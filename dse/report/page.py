@@ -1,0 +1,360 @@
+"""The report: one HTML document from a study's result."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from html import escape
+from importlib.metadata import PackageNotFoundError, version
+
+from dse.library import load_study, study_names
+from dse.report import figures, tables, words
+from dse.report.chosen import LEAST, Chosen, Named
+from dse.report.figures import Json
+from dse.report.script import JS
+from dse.report.style import CSS
+from dse.result import StudyResult
+
+POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+"""Content security policy: the browser itself refuses every network request of the page."""
+
+
+def render_report(result: StudyResult) -> str:
+    """Return a study's result as one self-contained HTML document.
+
+    The document holds Plotly's script and asks nothing of any network. The same result gives the same text.
+
+    Parameters
+    ----------
+    result
+        What a study found; it may have no feasible design, or no simulated one.
+
+    Returns
+    -------
+    str
+        HTML, to be written to a file as UTF-8.
+
+    Examples
+    --------
+    >>> from dse import run_study
+    >>> from dse.report import render_report
+    >>> html = render_report(run_study("chat"))  # doctest: +SKIP
+    """
+    from plotly.offline import get_plotlyjs
+
+    chosen = Chosen(result)
+    drawn = figures.Drawn(chosen)
+    payload: Json = {"shared": {"template": figures.TEMPLATE, "designs": drawn.texts}, "figures": {}}
+    sections = [
+        ("answer", "Recommendation", _answer(chosen)),
+        ("front", "Front", _front(chosen, drawn, payload)),
+        ("designs", "Designs", _designs(chosen, payload)),
+        ("search", "Search", _search(chosen, payload)),
+        ("reproduce", "Reproduce", _reproduce(result)),
+    ]
+    links = "".join(f'<li><a href="#{key}">{title}</a></li>' for key, title, _ in sections)
+    cards = "\n".join(f'<section class="card" id="{key}">{body}</section>' for key, _, body in sections)
+    name = escape(result.spec.name)
+    # Inside a script element only "<" can do harm.
+    data = json.dumps(payload, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<title>{name}: design-space exploration</title>
+<style>{CSS}</style>
+</head>
+<body>
+<header><div>
+<p class="kicker">Design-space exploration of LLM inference</p>
+<h1>{name}</h1>
+{f'<p class="lede">{escape(result.spec.question)}</p>' if result.spec.question else ""}
+{_provenance(result)}
+<nav aria-label="Sections"><ul>{links}</ul></nav>
+</div></header>
+<main>
+<noscript><p class="note">Figures need JavaScript; all tables are readable without.</p></noscript>
+{cards}
+</main>
+<footer><p>Written by dse-llm {escape(_version("dse-llm"))}. This file loads nothing from a network.</p></footer>
+<script id="report-data" type="application/json">{data}</script>
+<script>{get_plotlyjs()}</script>
+<script>{JS}</script>
+</body>
+</html>
+"""
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _facts(facts: Iterable[tuple[str, str]]) -> str:
+    rows = "".join(f"<dt>{escape(term)}</dt><dd>{escape(fact)}</dd>" for term, fact in facts)
+    return f'<dl class="facts">{rows}</dl>'
+
+
+def _provenance(result: StudyResult) -> str:
+    spec, clock = result.spec, result.clock
+    excluded = len(result.evaluations) - len(result.simulated)
+    share = clock.optuna_s / clock.wall_s if clock.wall_s > 0 else 0.0
+    trials = (
+        f"{len(result.evaluations):,} distinct designs proposed, {excluded:,} excluded before simulation, "
+        f"{len(result.simulated):,} simulated, {len(result.feasible):,} feasible, {len(result.front):,} on the front"
+    )
+    stopped = " (stopped before the budget was used)" if result.interrupted else ""
+    simulating = f"{words.seconds(clock.simulator_cpu_s)} of processor time in the simulator"
+    versions = ", ".join(f"{package} {_version(package)}" for package in ("dse-llm", "optuna", "numba"))
+    return _facts(
+        [
+            ("Model", spec.model),
+            ("Workload", words.workload_words(spec.workload, result.requests)),
+            ("Requests' fingerprint", result.requests.fingerprint()),
+            ("Designs", trials + stopped),
+            ("Time", f"{words.seconds(clock.wall_s)}, {words.percent(share)} of it Optuna; {simulating}"),
+            ("Seed and versions", f"seed {spec.seed}, sampler {spec.sampler}; {versions}"),
+        ]
+    )
+
+
+def _tiles(design: Named, objectives: Iterable[str]) -> str:
+    values = {
+        **design.evaluation.figures,
+        **dict(zip(objectives, design.evaluation.objectives, strict=True)),
+    }
+    names = (
+        "usd_per_hour",
+        "usd_per_million_output_tokens",
+        "energy_j_per_output_token",
+        "output_tokens_per_s",
+        *objectives,
+    )
+    return "".join(
+        f"<li><b>{escape(words.quantity(name, values[name]))}</b><span>{escape(words.label(name))}</span></li>"
+        for name in dict.fromkeys(names)
+    )
+
+
+def _answer(chosen: Chosen) -> str:
+    best, spec = chosen.recommended, chosen.result.spec
+    if best is None:
+        return _no_answer(chosen)
+    if len(spec.objectives) == 1:
+        several = words.plural(len(chosen.result.feasible), "feasible design")
+        why = f"It has the best {words.label(spec.objectives[0])} of {several}."
+    else:
+        several = words.plural(len(chosen.front), "design")
+        why = (
+            f"The knee of a front of {several}: nearest to the ideal, which has the best value of every objective; "
+            "each objective is measured in units of its range on the front."
+        )
+    limit = best.evaluation.bottleneck
+    limited = (
+        f"Limited by {limit}."
+        if not limit.endswith("nothing")
+        else "Nothing limits it much: there is room for more load."
+    )
+    parts = [
+        "<h2>Recommendation</h2>",
+        f'<p class="design-name">{escape(words.short(best.deployment))}</p>',
+        f"<p>{escape(words.sentence(best.deployment))} {escape(limited)}</p>",
+        f'<ul class="tiles">{_tiles(best, spec.objectives)}</ul>',
+        f'<p class="note">{escape(f"In the front below this is {best.tag}. {why}")}</p>',
+        tables.slos(chosen, best) if spec.slos else '<p class="note">The study has no SLOs.</p>',
+        tables.pools(best),
+    ]
+    if chosen.rivals:
+        many = len(spec.objectives) > 1
+        parts.append(f"<h3>{'Why the neighbours lost' if many else 'Runners-up'}</h3>")
+        if many:
+            own = f"{chosen.distance(best):.3f}"
+            parts.append(
+                f'<p class="note">{best.tag} is {own} away from the ideal. A neighbour is better in one objective '
+                "and pays more for it elsewhere, measured on the front's ranges; take one of them if that objective "
+                "matters more to you than its range says.</p>"
+            )
+        parts.append(tables.rivals(chosen))
+    return "".join(parts)
+
+
+def _no_answer(chosen: Chosen) -> str:
+    result = chosen.result
+    parts = [
+        "<h2>No feasible design</h2>",
+        f'<p class="alarm"><b>None of {words.plural(len(result.simulated), "simulated design")} keeps every SLO.</b> '
+        "There is nothing to recommend.</p>",
+    ]
+    if chosen.nearest:
+        best = chosen.nearest[0]
+        relax = []
+        for slo in result.spec.slos:
+            excess = best.evaluation.figures[f"{slo.name}_excess"]
+            if excess > 0:
+                needed = words.seconds(slo.limit_s * (1 + excess))
+                relax.append(f"{words.label(slo.name)} to {needed} (now {words.seconds(slo.limit_s)})")
+        parts += [
+            "<h3>Nearest to feasible</h3>",
+            f'<p class="design-name">{escape(words.short(best.deployment))}</p>',
+            f"<p>{escape(words.sentence(best.deployment))}</p>",
+            f"<p><b>To relax:</b> {escape(' and '.join(relax))} would make {best.tag} feasible.</p>",
+            tables.slos(chosen, best),
+            f'<p class="note">The least violating designs (at most {LEAST}) and how far each misses:</p>',
+            tables.front(chosen),
+        ]
+    else:
+        parts.append("<p>No design passed the checks before simulation: see why below.</p>")
+    kinds = {kind for e in result.evaluations if not e.simulated for kind in e.constraints}
+    limits = [f"limits.{kind}" for kind in ("accelerators", "usd_per_hour") if kind in kinds]
+    if limits:
+        parts.append(
+            f"<p>Designs were also excluded by {escape(' and '.join(limits))}: a higher limit lets larger ones in.</p>"
+        )
+    if len(result.simulated) >= result.spec.budget.trials:
+        parts.append("<p>All of the budget was used: more trials, or a wider space, may find one.</p>")
+    return "".join(parts)
+
+
+def _plot(key: str, label: str, caption: str = "", *, height: int) -> str:
+    said = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+    return (
+        f'<figure><div class="plot" id="plot-{escape(key)}" data-figure="{escape(key)}" role="img" '
+        f'style="min-height:{height}px" aria-label="{escape(label)}"></div>{said}</figure>'
+    )
+
+
+def _select(key: str, label: str, options: Iterable[tuple[str, str, bool]]) -> str:
+    items = "".join(
+        f'<option value="{escape(value)}"{" selected" if chosen else ""}>{escape(title)}</option>'
+        for value, title, chosen in options
+    )
+    return (
+        f'<div class="pick"><label for="{key}">{escape(label)}</label>'
+        f'<select class="switch" id="{key}" autocomplete="off">{items}</select></div>'
+    )
+
+
+def _front(chosen: Chosen, drawn: figures.Drawn, payload: Json) -> str:
+    result, spec = chosen.result, chosen.result.spec
+    if not result.simulated:
+        return "<h2>Front</h2><p>Nothing was simulated.</p>"
+    several = len(spec.objectives) > 2
+    plots = figures.front_figures(drawn)
+    caption = (
+        "Filled: keeps every SLO (strong: on the front; pale: dominated). Hollow grey: breaks one. "
+        "Circles: colocated; diamonds: disaggregated. Point at a design to see all of it; click one of the front "
+        "for its latencies; click in the legend to hide a group, double-click to see everything, far designs too."
+    )
+    if several:
+        caption += " With more than two objectives a front design may look dominated in one pair: it wins in another."
+    if drawn.left_out:
+        caption += f" {drawn.left_out:,} designs are not drawn, to keep the file small; the whole front is."
+    body = "<h2>Front</h2>"
+    if several:
+        keys = enumerate(plots.items())
+        body += _select("pair", "Objectives", [(key, title, i == 0) for i, (key, (title, _)) in keys])
+    for key, (title, figure) in plots.items():
+        payload["figures"][key] = figure
+        infeasible = len(result.simulated) - len(result.feasible)
+        about = (
+            f"{title}: {len(result.feasible)} feasible and {infeasible} infeasible designs, "
+            f"{len(chosen.front)} on the front. The table of the front holds the values."
+        )
+        plot = _plot(key, about, caption, height=figure["layout"]["height"])
+        body += f'<div data-group="pair" data-panel="{key}">{plot}</div>' if several else plot
+    return body + (tables.front(chosen) if chosen.front else "")
+
+
+def _designs(chosen: Chosen, payload: Json) -> str:
+    if not chosen.shown:
+        return "<h2>Designs one by one</h2><p>Nothing was simulated.</p>"
+    shared = figures.curves(chosen)
+    payload["shared"] |= shared
+    spans = figures.latency_spans(chosen, shared)
+    total, shown = len(chosen.front or chosen.nearest), len(chosen.shown)
+    note = "Latency distributions of all requests, and what the pools did."
+    if shown < total:
+        note += f" {shown} of the {total} designs on the front, spread over it and with the recommended one."
+    start = chosen.recommended or chosen.shown[0]
+    options = [
+        (d.tag, f"{d.tag}  {words.short(d.deployment)}{'  (recommended)' if d.recommended else ''}", d is start)
+        for d in chosen.shown
+    ]
+    panels = "".join(_panel(chosen, design, spans, payload) for design in chosen.shown)
+    return f'<h2>Designs one by one</h2><p class="note">{note}</p>{_select("design", "Design", options)}{panels}'
+
+
+def _panel(chosen: Chosen, design: Named, spans: dict[str, tuple[float, float]], payload: Json) -> str:
+    best = chosen.recommended
+    plots = ""
+    for metric in figures.LATENCIES:
+        meaning = words.METRICS[metric]
+        title = f"<h4>{metric.upper()} <span>{escape(meaning)}</span></h4>"
+        key = figures.curve_key(design, metric)
+        if payload["shared"][key] is None:
+            plots += f'<div>{title}<p class="note">No request has it.</p></div>'
+            continue
+        payload["figures"][key] = figures.latency(chosen, design, metric, spans[metric])
+        about = f"Cumulative distribution of {meaning} of {design.tag}; the table of latencies holds its percentiles"
+        plots += f"<div>{title}{_plot(key, about, height=230)}</div>"
+    grey = f" Grey: {best.tag}, the recommended design." if best and not design.recommended else ""
+    caption = (
+        "Share of requests (ITL: of gaps between tokens) within a time. Dashed red: limit of an SLO; the curve must "
+        f"pass its ring on the left or above.{grey}"
+    )
+    simulation = chosen.simulation(design)
+    slos = tables.slos(chosen, design) if chosen.result.spec.slos else ""
+    badge = ' <span class="badge">recommended</span>' if design.recommended else ""
+    return (
+        f'<div data-group="design" data-panel="{escape(design.tag)}">'
+        f"<h3>{escape(design.tag)}: {escape(words.short(design.deployment))}{badge}</h3>"
+        f"<p>{escape(words.sentence(design.deployment))}</p>"
+        f'<ul class="tiles">{_tiles(design, chosen.result.spec.objectives)}</ul>'
+        f'<div class="latencies">{plots}</div><p class="note">{escape(caption)}</p>'
+        f"{tables.pools(design)}{tables.percentiles(design)}{slos}{tables.use(design, simulation.pools)}"
+        '<p class="note">Compute, memory bandwidth and links: share of the time in which that resource alone, at the '
+        "rate it can reach, would have been busy. What is left of “busy” is the engine's own overhead.</p></div>"
+    )
+
+
+def _search(chosen: Chosen, payload: Json) -> str:
+    result = chosen.result
+    body = "<h2>Search</h2>"
+    if result.feasible:
+        payload["figures"]["hypervolume"] = figures.hypervolume(chosen)
+        shares = result.hypervolume
+        last = int((shares < shares[-1] * (1 - 1e-9)).sum()) + 1
+        caption = (
+            "How much of the box between the best and the worst feasible values the front covers, after each simulated "
+            f"design; it last grew at {last:,} of {len(shares):,}. A curve that still rises asks for more trials."
+        )
+        about = f"Hypervolume over {len(shares)} simulated designs, reaching {words.percent(float(shares[-1]))}"
+        body += f"<h3>Hypervolume</h3>{_plot('hypervolume', about, caption, height=300)}"
+    body += "<h3>Excluded before simulation</h3>"
+    if len(result.simulated) < len(result.evaluations):
+        body += tables.excluded(result.evaluations)
+    else:
+        body += "<p>None: every proposed design could be simulated.</p>"
+    body += "<h3>Broken SLOs</h3>"
+    infeasible = len(result.simulated) - len(result.feasible)
+    body += tables.broken(chosen) if infeasible else "<p>None: every simulated design keeps all of them.</p>"
+    return body
+
+
+def _reproduce(result: StudyResult) -> str:
+    spec = result.spec
+    shipped = spec.name in study_names() and load_study(spec.name) == spec.model_copy(
+        update={"seed": load_study(spec.name).seed}
+    )
+    source = spec.name if shipped else f"{spec.name}.yaml"
+    how = "The study comes with dse-llm." if shipped else f"Save the study below as {source} first."
+    return (
+        f"<h2>Reproduce</h2><p>{escape(how)} The same seed and versions give the same designs, on any number of "
+        "processes.</p>"
+        f"<pre><code>dse run {escape(source)} --seed {spec.seed}</code></pre>"
+        f"<details><summary>The study as YAML</summary><pre><code>{escape(spec.to_yaml())}</code></pre></details>"
+    )

@@ -1,0 +1,80 @@
+"""The report's script: draws a figure when it comes into view, switches designs, sorts tables."""
+
+JS = """
+(() => {
+  "use strict";
+  const root = document.documentElement;
+  const {shared, figures} = JSON.parse(document.getElementById("report-data").textContent);
+  const config = plot => ({responsive: true, displaylogo: false, showSendToCloud: false,
+    displayModeBar: plot.dataset.figure.startsWith("front"),
+    modeBarButtonsToRemove: ["select2d", "lasso2d", "pan2d", "zoom2d"]});
+
+  // "--name" is a colour of the style sheet; {"$": key} a shared value, with "at" a choice of its elements.
+  const resolve = value => {
+    if (typeof value === "string")
+      return value.startsWith("--") ? getComputedStyle(root).getPropertyValue(value).trim() : value;
+    if (Array.isArray(value)) return typeof value[0] === "number" ? value : value.map(resolve);
+    if (value === null || typeof value !== "object") return value;
+    if ("$" in value) return resolve("at" in value ? value.at.map(i => shared[value.$][i]) : shared[value.$]);
+    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, resolve(item)]));
+  };
+
+  const drawn = new Set();
+  const draw = plot => {
+    const figure = resolve(figures[plot.dataset.figure]);
+    const first = !drawn.has(plot);
+    drawn.add(plot);
+    Plotly.react(plot, figure.data, figure.layout, config(plot));
+    if (first) plot.on("plotly_click", event => {
+      const tag = event.points[0].customdata;
+      if (tag && choice && [...choice.options].some(option => option.value === tag)) show(tag, true);
+    });
+  };
+  const seen = new IntersectionObserver(entries => entries.forEach(entry => {
+    if (entry.isIntersecting) { seen.unobserve(entry.target); draw(entry.target); }
+  }), {rootMargin: "600px"});
+  const redraw = () => drawn.forEach(draw);
+
+  // One panel of a group is visible at a time: designs, and pairs of objectives.
+  const switcher = select => {
+    const panels = [...document.querySelectorAll(`[data-group="${select.id}"]`)];
+    const update = () => panels.forEach(panel => { panel.hidden = panel.dataset.panel !== select.value; });
+    select.addEventListener("change", update);
+    update();
+    return update;
+  };
+  const updates = new Map([...document.querySelectorAll("select.switch")].map(s => [s.id, switcher(s)]));
+  const choice = document.getElementById("design");
+  const show = (tag, scroll) => {
+    choice.value = tag;
+    updates.get("design")();
+    if (scroll) document.getElementById("designs").scrollIntoView();
+  };
+  document.querySelectorAll("[data-show]").forEach(link =>
+    link.addEventListener("click", () => show(link.dataset.show, false)));
+
+  document.querySelectorAll("table.sortable").forEach(table => {
+    const heads = [...table.tHead.rows[0].cells];
+    heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => {
+      const down = head.getAttribute("aria-sort") === "ascending";
+      heads.forEach(other => other.removeAttribute("aria-sort"));
+      head.setAttribute("aria-sort", down ? "descending" : "ascending");
+      const key = row => {
+        const cell = row.cells[column];
+        return "value" in cell.dataset ? Number(cell.dataset.value) : cell.textContent;
+      };
+      const order = (a, b) => typeof a === "number" ? a - b : a.localeCompare(b);
+      const rows = [...table.tBodies[0].rows].sort((a, b) => order(key(a), key(b)) * (down ? -1 : 1));
+      table.tBodies[0].append(...rows);
+    }));
+  });
+
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+  addEventListener("beforeprint", () => {
+    root.classList.add("paper");
+    document.querySelectorAll(".plot").forEach(plot => { if (plot.offsetParent) draw(plot); });
+  });
+  addEventListener("afterprint", () => { root.classList.remove("paper"); redraw(); });
+  document.querySelectorAll(".plot").forEach(plot => seen.observe(plot));
+})();
+"""

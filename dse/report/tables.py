@@ -1,0 +1,276 @@
+"""HTML tables. Cells are made by functions of this module, which escape what they are given."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from dse.evaluation import Evaluation
+from dse.report import words
+from dse.report.chosen import Chosen, Named
+from simulator import catalog
+from simulator.metrics import PoolUse
+
+ROWS = 200
+"""Rows of the front's table at most."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell: HTML, the number to sort by if there is one, and a class of the style sheet."""
+
+    html: str
+    value: float | None = None
+    style: str = ""
+
+
+def text(content: str, style: str = "") -> Cell:
+    """Return a cell of plain text."""
+    return Cell(escape(content), style=style)
+
+
+def figure(name: str, value: float) -> Cell:
+    """Return a cell with a metric's value and unit."""
+    return Cell(escape(words.quantity(name, value)), value, "number")
+
+
+def count(value: float) -> Cell:
+    """Return a cell with a number."""
+    return Cell(escape(words.number(value)), value, "number")
+
+
+def share(value: float, style: str = "") -> Cell:
+    """Return a cell with a percentage."""
+    return Cell(escape(words.percent(value)), value, f"number {style}".strip())
+
+
+def margin(excess: float) -> Cell:
+    """Return a cell that says how much of an SLO's limit is left, or by how much it is exceeded."""
+    if excess <= 0:
+        return Cell(escape(f"{words.percent(-excess)} left"), -excess, "number good")
+    return Cell(escape(f"{words.percent(excess)} over"), -excess, "number bad")
+
+
+def bar(value: float) -> Cell:
+    """Return a cell with a share as a bar and as a number."""
+    width = max(0.0, min(1.0, value)) * 100
+    return Cell(
+        f'<span class="bar" aria-hidden="true"><i style="width:{width:.1f}%"></i></span>{escape(words.percent(value))}',
+        value,
+        "bars",
+    )
+
+
+def table(
+    caption: str,
+    head: Sequence[str],
+    rows: Iterable[Sequence[Cell]],
+    *,
+    sortable: bool = False,
+    tall: bool = False,
+    quiet: bool = False,
+) -> str:
+    """Return a table in a box of its own that scrolls where the window is narrow; first cells head their rows.
+
+    A quiet caption is for screen readers only: a heading says the same.
+    """
+    button = '<button type="button">{}</button>' if sortable else "{}"
+    heads = "".join(f'<th scope="col">{button.format(escape(title))}</th>' for title in head)
+    body = []
+    for first, *rest in rows:
+        cells = [f'<th scope="row"{_attributes(first)}>{first.html}</th>']
+        cells += [f"<td{_attributes(cell)}>{cell.html}</td>" for cell in rest]
+        body.append(f"<tr>{''.join(cells)}</tr>")
+    return (
+        f'<div class="scroll{" tall" if tall else ""}" role="region" tabindex="0" aria-label="{escape(caption)}">'
+        f'<table class="{"sortable" if sortable else "plain"}">'
+        f"<caption{' class=quiet' if quiet else ''}>{escape(caption)}</caption>"
+        f"<thead><tr>{heads}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+def _attributes(cell: Cell) -> str:
+    style = f' class="{cell.style}"' if cell.style else ""
+    return style + (f' data-value="{cell.value!r}"' if cell.value is not None else "")
+
+
+def design_cell(design: Named, *, link: bool) -> Cell:
+    """Return a cell with a design's hardware, and below it batching and routing."""
+    title = f"<b>{escape(design.tag)}</b> {escape(words.short(design.deployment))}"
+    if link:
+        title = f'<a href="#designs" data-show="{escape(design.tag)}">{title}</a>'
+    badge = ' <span class="badge">recommended</span>' if design.recommended else ""
+    rest = escape(words.details(design.deployment))
+    order = float(design.tag[1:])
+    return Cell(f"{title}{badge}<small>{rest}</small>", order, "design")
+
+
+def pools(design: Named) -> str:
+    """Return the table of a design's pools."""
+    rows = []
+    for pool in design.deployment.pools:
+        price = catalog.accelerator(pool.accelerator).price_usd_per_hour
+        rows.append(
+            [
+                text(words.stages(pool)),
+                text(pool.accelerator),
+                count(pool.clients),
+                count(pool.tp),
+                count(pool.accelerators),
+                text(words.batching(pool)),
+                figure("usd_per_hour", price * pool.accelerators),
+            ]
+        )
+    head = ("Serves", "Accelerator", "Clients", "TP", "Accelerators", "Batching", "Cost per hour")
+    return table(f"Pools of {design.tag}", head, rows)
+
+
+def slos(chosen: Chosen, design: Named) -> str:
+    """Return the table of promises: limit, value reached, margin, attainment."""
+    simulation = chosen.simulation(design)
+    rows = []
+    for slo in chosen.result.spec.slos:
+        reached, excess = simulation.percentile_s(slo.metric, slo.percentile), simulation.violation(slo)
+        rows.append(
+            [
+                Cell(f"<b>{escape(words.label(slo.name))}</b><small>{escape(words.slo_words(slo))}</small>"),
+                figure(slo.name, slo.limit_s),
+                figure(slo.name, reached),
+                margin(excess),
+                share(simulation.attainment(slo)),
+                text("kept" if excess <= 0 else "broken", "good" if excess <= 0 else "bad"),
+            ]
+        )
+    head = ("SLO", "Limit", "Reached", "Margin", "Attainment", "Verdict")
+    return table(f"SLOs of {design.tag}", head, rows)
+
+
+def rivals(chosen: Chosen) -> str:
+    """Return the table of designs that lost against the recommended one, and why."""
+    spec, best = chosen.result.spec, chosen.recommended
+    assert best
+    rows = []
+    shown = {design.tag for design in chosen.shown}
+    for rival in chosen.rivals:
+        cells = [
+            design_cell(rival.design, link=rival.design.tag in shown),
+            text(rival.role),
+            text(words.relabelled(rival.trade, spec)),
+        ]
+        if len(spec.objectives) > 1:
+            gains = [
+                f"{'gains' if gain > 0 else 'gives up'} {words.percent(abs(gain))} in {words.brief(name)}"
+                for name, gain in zip(spec.objectives, rival.gains, strict=True)
+            ]
+            cells += [text(", ".join(gains)), Cell(f"{rival.distance:.3f}", rival.distance, "number")]
+        rows.append(cells)
+    head = ["Design", "Role", f"Against {best.tag}"]
+    head += ["On the front's range it", "Distance to the ideal"] if len(spec.objectives) > 1 else []
+    title = "Why the neighbours lost" if len(spec.objectives) > 1 else "Runners-up"
+    return table(title, head, rows, quiet=True)
+
+
+def front(chosen: Chosen) -> str:
+    """Return the sortable table of the front (or of the least violating designs)."""
+    spec = chosen.result.spec
+    shown = {design.tag for design in chosen.shown}
+    rows = []
+    designs = chosen.front or chosen.nearest
+    for design in designs[:ROWS]:
+        e = design.evaluation
+        rows.append(
+            [
+                design_cell(design, link=design.tag in shown),
+                count(design.deployment.accelerators),
+                *(figure(name, value) for name, value in zip(spec.objectives, e.objectives, strict=True)),
+                *(margin(e.figures[f"{slo.name}_excess"]) for slo in spec.slos),
+                text(e.bottleneck),
+            ]
+        )
+    head = [
+        "Design",
+        "Accelerators",
+        *(words.label(name) for name in spec.objectives),
+        *(f"{words.label(slo.name)} margin" for slo in spec.slos),
+        "Limited by",
+    ]
+    title = f"Front of {words.plural(len(designs), 'design')}" if chosen.front else "Least violating designs"
+    if len(designs) > ROWS:
+        title += f", the first {ROWS}"
+    return table(title, [name[0].upper() + name[1:] for name in head], rows, sortable=True, tall=len(rows) > 14)
+
+
+def use(design: Named, uses: Sequence[PoolUse]) -> str:
+    """Return the table of what each pool of a design did."""
+    measures = (
+        ("Busy", "busy"),
+        ("Compute", "compute"),
+        ("Memory bandwidth", "memory_bandwidth"),
+        ("Links", "link"),
+        ("KV cache, peak", "kv_peak"),
+        ("Requests waited for KV", "blocked_by_kv"),
+        ("… for a place in the batch", "blocked_by_batch"),
+        ("… for the token budget", "blocked_by_budget"),
+    )
+    rows = [[text(title), *(bar(getattr(use, field)) for use in uses)] for title, field in measures]
+    rows.append([text("Preemptions"), *(count(use.preemptions) for use in uses)])
+    rows.append([text("Limited by"), *(text(use.bottleneck) for use in uses)])
+    names = [f"{pool.name}: {pool.clients} × {pool.accelerator} TP{pool.tp}" for pool in design.deployment.pools]
+    return table(f"What limits {design.tag}: share of time, by pool", ["Resource", *names], rows)
+
+
+def percentiles(design: Named) -> str:
+    """Return the table of latency percentiles of a design."""
+    figures = design.evaluation.figures
+    rows = [
+        [
+            Cell(f"<b>{metric.upper()}</b><small>{escape(meaning)}</small>"),
+            *(figure(f"{metric}_p{rank}_s", figures[f"{metric}_p{rank}_s"]) for rank in (50, 90, 99)),
+        ]
+        for metric, meaning in words.METRICS.items()
+    ]
+    return table(f"Latencies of {design.tag}", ("Latency", "p50", "p90", "p99"), rows)
+
+
+def excluded(evaluations: Sequence[Evaluation]) -> str:
+    """Return the table of why designs were not simulated."""
+    left = [e for e in evaluations if not e.simulated]
+    kinds = Counter(next(iter(e.constraints)) for e in left)
+    rows = []
+    for kind, total in sorted(kinds.items(), key=lambda item: -item[1]):
+        reasons = Counter(e.reason for e in left if kind in e.constraints)
+        often, times = reasons.most_common(1)[0]
+        rows.append(
+            [
+                text(words.exclusion(kind)),
+                count(total),
+                share(total / len(evaluations)),
+                text(f"{often} ({times:,} times)"),
+            ]
+        )
+    head = ("Reason", "Designs", "Of all proposed", "Most frequent in full")
+    return table("Designs excluded before simulation", head, rows, quiet=True)
+
+
+def broken(chosen: Chosen) -> str:
+    """Return the table of which promises the simulated designs broke."""
+    simulated = chosen.result.simulated
+    rows = []
+    for slo in chosen.result.spec.slos:
+        broke = [e for e in simulated if e.constraints[slo.name] > 0]
+        alone = [e for e in broke if sum(violation > 0 for violation in e.constraints.values()) == 1]
+        best = min((e.figures[f"{slo.name}_excess"] for e in simulated), default=float("nan"))
+        rows.append(
+            [
+                text(words.label(slo.name)),
+                figure(slo.name, slo.limit_s),
+                count(len(broke)),
+                share(len(broke) / max(1, len(simulated))),
+                count(len(alone)),
+                figure(slo.name, slo.limit_s * (1 + best)),
+            ]
+        )
+    head = ("SLO", "Limit", "Broken by", "Of all simulated", "By nothing else", "Best reached")
+    return table("SLOs that simulated designs broke", head, rows, quiet=True)

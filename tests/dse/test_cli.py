@@ -1,0 +1,218 @@
+"""The command line as its user meets it: in processes of its own, exit codes, files, messages."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from dse.cli.main import main
+
+from .conftest import SMALL
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in an empty folder that holds the small study."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump({**SMALL, "budget": {"trials": 20}}))
+    return path
+
+
+def dse(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Run the command in this process and return its exit code."""
+    monkeypatch.setattr(sys, "argv", ["dse", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    return int(stop.value.code or 0)
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "dse", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+FILES = ("front.csv", "report.html", "study.json", "trials.journal", "trials.parquet")
+
+
+def test_run_writes_everything(
+    study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dse(monkeypatch, "run", str(study), "--jobs", "1", "--out", "here") == 0
+    printed = capsys.readouterr().out
+    assert "recommended" in printed
+    assert "here/report.html" in printed
+    assert sorted(os.listdir("here")) == sorted(FILES)
+    data = json.loads(Path("here/study.json").read_text())
+    assert data["simulated"] == 20
+    front, trials = pd.read_csv("here/front.csv"), pd.read_parquet("here/trials.parquet")
+    assert len(front) == len(data["front"]) == trials["on_front"].sum()
+    assert trials["simulated"].sum() == 20
+
+    # A deployment from the front is one that `dse simulate` takes.
+    Path("deployment.yaml").write_text(yaml.safe_dump(data["recommended"]["deployment"]))
+    assert dse(monkeypatch, "simulate", "deployment.yaml", "--rate", "4", "--requests", "300") == 0
+
+    # The same command does not destroy what is there; with --resume it goes on.
+    assert dse(monkeypatch, "run", str(study), "--out", "here") == 2
+    assert dse(monkeypatch, "run", str(study), "--out", "here", "--resume", "--trials", "30", "-q") == 0
+    assert json.loads(Path("here/study.json").read_text())["simulated"] == 30
+    before = Path("here/report.html").read_text()
+    Path("here/report.html").unlink()
+    assert dse(monkeypatch, "report", "here") == 0
+    assert Path("here/report.html").read_text() == before
+
+
+def test_runs_without_out_get_their_own_folder(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("runs/small", "runs/small-2"):
+        assert dse(monkeypatch, "run", str(study), "--jobs", "1", "--trials", "5", "-q") == 0
+        assert (Path(folder) / "report.html").exists()
+
+
+def test_nothing_feasible_is_exit_code_3(
+    study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    impossible = {**SMALL, "slos": [{"metric": "ttft", "percentile": 99, "limit_s": 1e-6}]}
+    study.write_text(yaml.safe_dump(impossible))
+    assert dse(monkeypatch, "run", str(study), "--jobs", "1", "--trials", "5") == 3
+    assert "no design keeps every SLO" in capsys.readouterr().out
+
+
+def test_simulate_json_and_slo(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--model", "llama-3.1-8b", "--tp", "1", "--requests", "200", "--json"]
+    assert dse(monkeypatch, "simulate", *options, "--slo", "e2e:50:0.001") == 3
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["requests"] == 200
+    assert figures["pools"][0]["name"] == "main"
+
+
+HEADER = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+BAD_FILES = {
+    "empty.csv": "",
+    "header.csv": HEADER,
+    "cut.csv": f"{HEADER}2023-11-16 18:15:46.6805900,374,44\n2023-11-16 18:15:50.9951690,39",
+    "nan.csv": f"{HEADER}2023-11-16 18:15:46.6805900,nan,44\n",
+    "syntax.yaml": "name: [",
+    "list.yaml": "- 1\n",
+    "unknown_key.yaml": yaml.safe_dump({**SMALL, "objectve": 1}),
+    "negative_rate.yaml": yaml.safe_dump(
+        {**SMALL, "workload": {**SMALL["workload"], "arrivals": {"process": "poisson", "rate_rps": -4}}}
+    ),
+    "nan_limit.yaml": yaml.safe_dump({**SMALL, "slos": [{"metric": "ttft", "percentile": 90, "limit_s": float("nan")}]}),
+    "bad_objective.yaml": yaml.safe_dump({**SMALL, "objectives": ["speed"]}),
+    "bad_hardware.yaml": yaml.safe_dump({**SMALL, "space": {**SMALL["space"], "accelerators": ["h100"]}}),
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "chatt"], ["'chatt'", "chat"]),
+        (["run", "missing.yaml"], ["missing.yaml", "No such file"]),
+        (["run", "unknown_key.yaml"], ["unknown_key.yaml", "objectve"]),
+        (["run", "negative_rate.yaml"], ["rate_rps", "-4", "greater than 0"]),
+        (["run", "nan_limit.yaml"], ["limit_s", "finite"]),
+        (["run", "bad_objective.yaml"], ["objectives", "'speed'", "usd_per_hour"]),
+        (["run", "bad_hardware.yaml"], ["'h100'", "h100-sxm"]),
+        (["run", "syntax.yaml"], ["syntax.yaml", "not valid YAML", "line"]),
+        (["run", "list.yaml"], ["list.yaml"]),
+        (["run", "small.yaml", "--rate", "-1"], ["--rate", "-1"]),
+        (["run", "small.yaml", "--rate", "nan"], ["--rate", "nan"]),
+        (["run", "small.yaml", "--jobs", "0"], ["--jobs", "0"]),
+        (["run", "small.yaml", "--sampler", "magic"], ["sampler", "'magic'", "nsga2"]),
+        (["run", "small.yaml", "--trace", "empty.csv"], ["empty.csv"]),
+        (["run", "small.yaml", "--trace", "header.csv"], ["header.csv"]),
+        (["run", "small.yaml", "--trace", "cut.csv"], ["cut.csv", "row 2"]),
+        (["run", "small.yaml", "--trace", "nan.csv"], ["nan.csv", "ContextTokens"]),
+        (["run", "small.yaml", "--out", "small.yaml/x"], ["small.yaml/x", "cannot write"]),
+        (["run", "small.yaml", "--out", "nowhere", "--resume"], ["nowhere", "no run to resume"]),
+        (["run", "small.yaml", "--resume", "--overwrite"], ["--resume", "--overwrite"]),
+        (["report", "nowhere"], ["nowhere", "no finished run"]),
+        (["simulate", "--model", "llama-3.1-8b", "--tp", "3"], ["tp", "3", "allowed: 1, 2, 4, 8"]),
+        (["simulate", "--model", "llama-3.1-405b", "--tp", "8"], ["405b", "GB", "raise tp"]),
+        (["simulate", "--model", "bge-large-en", "--tp", "1"], ["bge-large-en", "encoder"]),
+        (["simulate", "--slo", "fast"], ["--slo", "'fast'", "ttft:99:2"]),
+        (["simulate", "--clients", "0"], ["clients", "0"]),
+        (["simulate", "--workload", "small.yaml"], ["small.yaml"]),
+    ],
+)
+def test_bad_input_is_one_clear_line(
+    arguments: list[str],
+    words: list[str],
+    study: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, content in BAD_FILES.items():
+        Path(name).write_text(content)
+    before = sorted(Path().rglob("*"))
+    assert dse(monkeypatch, *arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    for word in words:
+        assert word in captured.err
+    assert sorted(Path().rglob("*")) == before, "something was left behind"
+    assert study.exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_control_c_keeps_what_is_there_and_resume_goes_on(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = start("run", str(study), "--trials", "100000", "--jobs", "2", "--out", "long")
+    _wait_for_trials(Path("long/trials.journal"), 30)
+    os.killpg(long.pid, signal.SIGINT)  # as a terminal does: the workers get it too
+    _, complaint = long.communicate(timeout=60)
+    assert long.returncode == 130, complaint
+    assert "Traceback" not in complaint
+    assert "--resume" in complaint
+    done = json.loads(Path("long/study.json").read_text())
+    assert done["interrupted"]
+    assert done["simulated"] > 0
+    more = str(done["simulated"] + 10)
+    assert dse(monkeypatch, "run", str(study), "--out", "long", "--resume", "--trials", more, "-q") == 0
+    assert json.loads(Path("long/study.json").read_text())["simulated"] == int(more)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_kill_loses_no_finished_trial(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    victim = start("run", str(study), "--trials", "100000", "--jobs", "1", "--out", "killed")
+    journal = Path("killed/trials.journal")
+    _wait_for_trials(journal, 30)
+    victim.kill()
+    victim.wait(timeout=60)
+    lines = sum(line.endswith(b"\n") for line in journal.read_bytes().splitlines(keepends=True))
+    assert dse(monkeypatch, "run", str(study), "--out", "killed", "--resume", "--trials", "20", "-q") == 0
+    result = json.loads(Path("killed/study.json").read_text())
+    assert result["simulated"] + result["excluded"] >= lines - 10
+
+
+def _wait_for_trials(journal: Path, lines: int) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if journal.exists() and journal.read_bytes().count(b"\n") >= lines:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{journal} did not grow")
+
+
+def test_lists_and_schema(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for what, word in (("studies", "chat"), ("models", "llama-3.1-70b"), ("hardware", "mi300x")):
+        assert dse(monkeypatch, "list", what) == 0
+        assert word in capsys.readouterr().out
+    assert dse(monkeypatch, "schema", "study") == 0
+    assert "objectives" in json.loads(capsys.readouterr().out)["properties"]
