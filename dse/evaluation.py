@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from dse.objectives import direction_of, value_of
 from dse.spec import StudySpec
 from search_spaces import Design, to_deployment
-from simulator import Deployment, Requests, SpecError, simulate
+from simulator import Deployment, Overload, Requests, SpecError, simulate
 from simulator.performance.engine import engine_of
 from simulator.performance.memory import DoesNotFit, kv_blocks
 
@@ -125,7 +125,10 @@ def precheck(design: Design, spec: StudySpec) -> Evaluation | None:
 def evaluate(design: Design, spec: StudySpec, requests: Requests) -> Evaluation:
     """Simulate a design that passed :func:`precheck` and hold it against the study's SLOs."""
     start = time.process_time()
-    result = simulate(to_deployment(design, spec.model), requests)
+    try:
+        result = simulate(to_deployment(design, spec.model), requests)
+    except Overload as error:
+        return not_simulated(design, spec, "overload", str(error), 1.0)
     figures, constraints = result.summary(), {}
     for slo in spec.slos:
         excess = result.violation(slo)

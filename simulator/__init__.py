@@ -1,6 +1,6 @@
 """A fast, exact simulator of LLM serving: ``simulate(deployment, workload) -> Result``."""
 
-from simulator.errors import SpecError
+from simulator.errors import Overload, SpecError
 from simulator.metrics import Result
 from simulator.simulation import simulate
 from simulator.spec import SLO, Batching, Deployment, KvMemory, Link, Pool, Workload
@@ -12,6 +12,7 @@ __all__ = [
     "Deployment",
     "KvMemory",
     "Link",
+    "Overload",
     "Pool",
     "Requests",
     "Result",

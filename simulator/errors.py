@@ -12,6 +12,13 @@ class SpecError(ValueError):
     command lines print it as it is and end with exit code 2.
     """
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message.replace("\n", "\\n").replace("\r", "\\r"))
+
+
+class Overload(SpecError):
+    """A load so far beyond a deployment's capacity that serving it takes longer than the clock counts."""
+
 
 def unknown_name(kind: str, given: str, allowed: Iterable[str]) -> SpecError:
     """Return the error for a name that a catalog or folder does not hold.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from simulator.errors import Overload
 from simulator.kernel import run_compiled
 from simulator.lowering import NO_LIMIT, lower
 from simulator.metrics import Result
@@ -31,6 +32,8 @@ def simulate(deployment: Deployment, workload: Workload | Requests, *, max_run: 
     ------
     SpecError
         If a specification is impossible: unknown name, a model that does not fit, an unreadable trace.
+    Overload
+        If the load would take more than 100 simulated days to serve.
 
     Examples
     --------
@@ -44,4 +47,10 @@ def simulate(deployment: Deployment, workload: Workload | Requests, *, max_run: 
     requests = workload if isinstance(workload, Requests) else build_requests(workload)
     lowered = lower(deployment, requests, max_run=max_run)
     run_compiled(lowered.memory)
+    if lowered.memory.world["overrun"][0]:
+        done = int((lowered.memory.requests["finish_ps"] >= 0).sum())
+        raise Overload(
+            f"overload: after 100 simulated days {done:,} of {len(requests):,} requests are served; "
+            "lower the rate or the number of requests, or add clients"
+        )
     return Result(deployment, lowered)

@@ -148,108 +148,79 @@ def _colour_key(evaluations: Sequence[Evaluation]) -> tuple[str, dict[int, str]]
     return "Layout", {id(e): e.design.text("layout") for e in evaluations}
 
 
+def _points(drawn: Drawn, evaluations: Sequence[Evaluation], x: int, y: int) -> Json:
+    """Return a trace of designs by two objectives; its marker is the caller's task."""
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "x": rounded(e.objectives[x] for e in evaluations),
+        "y": rounded(e.objectives[y] for e in evaluations),
+        **drawn.about(evaluations),
+    }
+
+
+def _symbols(evaluations: Sequence[Evaluation], suffix: str = "") -> list[str]:
+    return [SYMBOLS[e.design.text("layout")] + suffix for e in evaluations]
+
+
+def _feasible(drawn: Drawn, groups: dict[int, str], x: int, y: int) -> list[Json]:
+    """Return the traces of feasible designs: by group the dominated ones, pale, and above all of them the front."""
+    on_front = {id(design.evaluation) for design in drawn.chosen.front}
+    below: list[Json] = []
+    above: list[Json] = []
+    for index, group in enumerate(sorted(set(groups.values()))):
+        members = [e for e in drawn.feasible if groups[id(e)] == group]
+        strong, pale = ([e for e in members if (id(e) in on_front) is front] for front in (True, False))
+        common = {"name": html.escape(group), "legendgroup": html.escape(group)}
+        colour = PALETTE[index % len(PALETTE)]
+        if pale:
+            marker = {"symbol": _symbols(pale), "color": colour, "size": 7, "opacity": 0.5}
+            below.append({**_points(drawn, pale, x, y), **common, "marker": marker, "showlegend": not strong})
+        if strong:
+            outline = {"width": 1.2, "color": "--ink"}
+            marker = {"symbol": _symbols(strong), "color": colour, "size": 11, "line": outline}
+            above.append({**_points(drawn, strong, x, y), **common, "marker": marker})
+    return below + above
+
+
 def scatter(drawn: Drawn, x: int, y: int, *, line: bool) -> Json:
     """Return the figure of two objectives: feasible designs by colour, infeasible ones hollow, the front, the knee."""
     chosen = drawn.chosen
     names = chosen.result.spec.objectives
-    on_front = {id(design.evaluation) for design in chosen.front}
     meaning, groups = _colour_key([*drawn.feasible, *drawn.infeasible])
     traces: list[Json] = []
-
-    def xy(evaluations: Sequence[Evaluation]) -> Json:
-        return {
-            "x": rounded(e.objectives[x] for e in evaluations),
-            "y": rounded(e.objectives[y] for e in evaluations),
-        }
-
     if drawn.infeasible:
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": "breaks an SLO",
-                **xy(drawn.infeasible),
-                **drawn.about(drawn.infeasible),
-                "marker": {
-                    "symbol": [f"{SYMBOLS[e.design.text('layout')]}-open" for e in drawn.infeasible],
-                    "size": 7,
-                    "color": "--faint",
-                    "line": {"width": 1.2},
-                },
-            }
-        )
+        outline = {"symbol": _symbols(drawn.infeasible, "-open"), "size": 7, "color": "--faint", "line": {"width": 1.2}}
+        traces.append({**_points(drawn, drawn.infeasible, x, y), "name": "breaks an SLO", "marker": outline})
     if chosen.front and line:
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "name": "front",
-                **xy([design.evaluation for design in chosen.front]),
-                "line": {"shape": "hv", "width": 1.5, "color": "--ink", "dash": "dot"},
-                "hoverinfo": "skip",
-            }
-        )
-    frequent = sorted(set(groups.values()))
-    for index, group in enumerate(frequent):
-        members = [e for e in drawn.feasible if groups[id(e)] == group]
-        # The front is drawn last, above what it dominates.
-        members.sort(key=lambda e: id(e) in on_front)
-        if not members:
-            continue
-        # A point without a place leads each trace: the legend is drawn like it.
-        strong = [True, *(id(e) in on_front for e in members)]
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": html.escape(group),
-                **{axis: [None, *values] for axis, values in xy(members).items()},
-                **drawn.about([members[0], *members]),
-                "marker": {
-                    "symbol": ["circle", *(SYMBOLS[e.design.text("layout")] for e in members)],
-                    "color": PALETTE[index % len(PALETTE)],
-                    "size": [11 if here else 7 for here in strong],
-                    "opacity": [1 if here else 0.4 for here in strong],
-                    "line": {"width": [1.2 if here else 0 for here in strong], "color": "--ink"},
-                },
-            }
-        )
+        front = _points(drawn, [design.evaluation for design in chosen.front], x, y)
+        style = {"shape": "hv", "width": 1.5, "color": "--ink", "dash": "dot"}
+        traces.append({**front, "mode": "lines", "name": "front", "line": style, "hoverinfo": "skip"})
+    traces += _feasible(drawn, groups, x, y)
     marked = chosen.recommended or (chosen.nearest[0] if chosen.nearest else None)
     if marked:
         verdict = "recommended" if marked.recommended else "least violating"
+        star = {"symbol": "star", "size": 19, "color": "--star", "line": {"width": 1.2, "color": "--ink"}}
         traces.append(
             {
-                "type": "scatter",
+                **_points(drawn, [marked.evaluation], x, y),
                 "mode": "markers+text",
                 "name": verdict,
-                **xy([marked.evaluation]),
-                **drawn.about([marked.evaluation]),
+                "showlegend": False,
                 "text": [f"<b>{marked.tag}</b> {verdict}"],
                 "textposition": "top right",
+                "cliponaxis": False,
                 "textfont": {"color": "--ink", "size": 14},
-                "marker": {
-                    "symbol": "star",
-                    "size": 19,
-                    "color": "--star",
-                    "line": {"width": 1.2, "color": "--ink"},
-                },
+                "marker": star,
             }
         )
-    visible = drawn.feasible or drawn.infeasible
-    axes = []
-    for column in (x, y):
-        values = [e.objectives[column] for e in visible if math.isfinite(e.objectives[column])]
-        if not drawn.feasible and values:
-            # Hopeless designs must not squeeze the interesting ones into a corner.
-            values = list(np.sort(values)[: max(5, int(0.75 * len(values)))])
-        axes.append(_axis(names[column], values))
     return {
         "data": traces,
         "layout": {
             "template": {"$": "template"},
             "height": 520,
-            "xaxis": axes[0],
-            "yaxis": axes[1],
+            "xaxis": _axis(names[x], _extent(drawn, x)),
+            "yaxis": _axis(names[y], _extent(drawn, y)),
             "legend": {
                 "orientation": "h",
                 "y": 1.02,
@@ -260,6 +231,20 @@ def scatter(drawn: Drawn, x: int, y: int, *, line: bool) -> Json:
             "margin": {"l": 60, "r": 34, "t": 40, "b": 52},
         },
     }
+
+
+def _extent(drawn: Drawn, column: int) -> list[float]:
+    """Return the values that an axis must show: those of feasible designs, or of the better infeasible ones."""
+    values = [e.objectives[column] for e in drawn.feasible or drawn.infeasible]
+    values = [value for value in values if math.isfinite(value)]
+    if drawn.feasible:
+        return values
+    # Hopeless designs must not squeeze the interesting ones into a corner.
+    maximised = direction_of(drawn.chosen.result.spec.objectives[column]) == "maximize"
+    values.sort(reverse=maximised)
+    marked = [design.evaluation.objectives[column] for design in drawn.chosen.nearest]
+    kept = values[: max(5, int(0.75 * len(values)))]
+    return [*kept, *(value for value in marked if math.isfinite(value))]
 
 
 def by_trial(drawn: Drawn) -> Json:

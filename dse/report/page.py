@@ -164,7 +164,7 @@ def _answer(chosen: Chosen) -> str:
         f'<p class="design-name">{escape(words.short(best.deployment))}</p>',
         f"<p>{escape(words.sentence(best.deployment))} {escape(limited)}</p>",
         f'<ul class="tiles">{_tiles(best, spec.objectives)}</ul>',
-        f'<p class="note">{escape(f"In the front below this is {best.tag}. {why}")}</p>',
+        f'<p class="note">{escape(f"This is {best.tag} in the figures and tables below. {why}")}</p>',
         tables.slos(chosen, best) if spec.slos else '<p class="note">The study has no SLOs.</p>',
         tables.pools(best),
     ]
@@ -174,9 +174,9 @@ def _answer(chosen: Chosen) -> str:
         if many:
             own = f"{chosen.distance(best):.3f}"
             parts.append(
-                f'<p class="note">{best.tag} is {own} away from the ideal. A neighbour is better in one objective '
-                "and pays more for it elsewhere, measured on the front's ranges; take one of them if that objective "
-                "matters more to you than its range says.</p>"
+                f'<p class="note">{best.tag} is {own} away from the ideal. Each of these is better in one objective '
+                "but ends farther away, for what it gives up in another. The distance counts every objective by its "
+                "range on the front: take a neighbour if one of them matters more to you.</p>"
             )
         parts.append(tables.rivals(chosen))
     return "".join(parts)
@@ -186,8 +186,7 @@ def _no_answer(chosen: Chosen) -> str:
     result = chosen.result
     parts = [
         "<h2>No feasible design</h2>",
-        f'<p class="alarm"><b>None of {words.plural(len(result.simulated), "simulated design")} keeps every SLO.</b> '
-        "There is nothing to recommend.</p>",
+        f'<p class="alarm"><b>{escape(_verdict(result))}</b> There is nothing to recommend.</p>',
     ]
     if chosen.nearest:
         best = chosen.nearest[0]
@@ -207,16 +206,22 @@ def _no_answer(chosen: Chosen) -> str:
             tables.front(chosen),
         ]
     else:
-        parts.append("<p>No design passed the checks before simulation: see why below.</p>")
+        parts.append("<p>None passed the checks before simulation: see why below.</p>")
     kinds = {kind for e in result.evaluations if not e.simulated for kind in e.constraints}
     limits = [f"limits.{kind}" for kind in ("accelerators", "usd_per_hour") if kind in kinds]
     if limits:
         parts.append(
-            f"<p>Designs were also excluded by {escape(' and '.join(limits))}: a higher limit lets larger ones in.</p>"
+            f"<p>Designs were excluded by {escape(' and '.join(limits))}: a higher limit lets larger ones in.</p>"
         )
     if len(result.simulated) >= result.spec.budget.trials:
         parts.append("<p>All of the budget was used: more trials, or a wider space, may find one.</p>")
     return "".join(parts)
+
+
+def _verdict(result: StudyResult) -> str:
+    if not result.simulated:
+        return "No design could be simulated."
+    return f"None of {words.plural(len(result.simulated), 'simulated design')} keeps every SLO."
 
 
 def _plot(key: str, label: str, caption: str = "", *, height: int) -> str:
@@ -247,7 +252,7 @@ def _front(chosen: Chosen, drawn: figures.Drawn, payload: Json) -> str:
     caption = (
         "Filled: keeps every SLO (strong: on the front; pale: dominated). Hollow grey: breaks one. "
         "Circles: colocated; diamonds: disaggregated. Point at a design to see all of it; click one of the front "
-        "for its latencies; click in the legend to hide a group, double-click to see everything, far designs too."
+        "for its latencies; click in the legend to hide a group; double-click in the plot to see far designs too."
     )
     if several:
         caption += " With more than two objectives a front design may look dominated in one pair: it wins in another."
@@ -341,7 +346,11 @@ def _search(chosen: Chosen, payload: Json) -> str:
         body += "<p>None: every proposed design could be simulated.</p>"
     body += "<h3>Broken SLOs</h3>"
     infeasible = len(result.simulated) - len(result.feasible)
-    body += tables.broken(chosen) if infeasible else "<p>None: every simulated design keeps all of them.</p>"
+    if infeasible:
+        body += tables.broken(chosen)
+    else:
+        none = "None: every simulated design keeps all of them." if result.simulated else "Nothing was simulated."
+        body += f"<p>{none}</p>"
     return body
 
 

@@ -1,4 +1,4 @@
-"""The report's script: draws a figure when it comes into view, switches designs, sorts tables."""
+"""The report's script: draws the visible figures, switches designs, sorts tables."""
 
 JS = """
 (() => {
@@ -6,7 +6,7 @@ JS = """
   const root = document.documentElement;
   const {shared, figures} = JSON.parse(document.getElementById("report-data").textContent);
   const config = plot => ({responsive: true, displaylogo: false, showSendToCloud: false,
-    displayModeBar: plot.dataset.figure.startsWith("front"),
+    displayModeBar: plot.dataset.figure.startsWith("front") && innerWidth > 640,
     modeBarButtonsToRemove: ["select2d", "lasso2d", "pan2d", "zoom2d"]});
 
   // "--name" is a colour of the style sheet; {"$": key} a shared value, with "at" a choice of its elements.
@@ -30,17 +30,21 @@ JS = """
       if (tag && choice && [...choice.options].some(option => option.value === tag)) show(tag, true);
     });
   };
-  const seen = new IntersectionObserver(entries => entries.forEach(entry => {
-    if (entry.isIntersecting) { seen.unobserve(entry.target); draw(entry.target); }
-  }), {rootMargin: "600px"});
-  const redraw = () => drawn.forEach(draw);
+  const visible = () => [...document.querySelectorAll(".plot")].filter(plot => !plot.closest("[hidden]"));
+  const drawNew = () => visible().filter(plot => !drawn.has(plot)).forEach(draw);
+  const redraw = () => {
+    const shown = visible();
+    drawn.forEach(plot => { if (!shown.includes(plot)) { Plotly.purge(plot); drawn.delete(plot); } });
+    shown.forEach(draw);
+  };
 
   // One panel of a group is visible at a time: designs, and pairs of objectives.
   const switcher = select => {
     const panels = [...document.querySelectorAll(`[data-group="${select.id}"]`)];
-    const update = () => panels.forEach(panel => { panel.hidden = panel.dataset.panel !== select.value; });
+    const pick = () => panels.forEach(panel => { panel.hidden = panel.dataset.panel !== select.value; });
+    const update = () => { pick(); drawNew(); };
     select.addEventListener("change", update);
-    update();
+    pick();
     return update;
   };
   const updates = new Map([...document.querySelectorAll("select.switch")].map(s => [s.id, switcher(s)]));
@@ -70,11 +74,8 @@ JS = """
   });
 
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
-  addEventListener("beforeprint", () => {
-    root.classList.add("paper");
-    document.querySelectorAll(".plot").forEach(plot => { if (plot.offsetParent) draw(plot); });
-  });
+  addEventListener("beforeprint", () => { root.classList.add("paper"); redraw(); });
   addEventListener("afterprint", () => { root.classList.remove("paper"); redraw(); });
-  document.querySelectorAll(".plot").forEach(plot => seen.observe(plot));
+  drawNew();
 })();
 """

@@ -51,7 +51,8 @@ th,td{padding:7px 12px;text-align:left;vertical-align:top;border-top:1px solid v
 thead th{color:var(--muted);font-weight:600;font-size:13px;vertical-align:bottom;background:var(--card);
 border-top:1px solid var(--line)}
 .tall thead th{position:sticky;top:0;z-index:1;box-shadow:0 1px 0 var(--line)}
-tbody th{font-weight:400}
+tbody th{font-weight:400;min-width:150px}
+td.long{min-width:150px}
 tbody tr:hover{background:var(--soft)}
 td.number{white-space:nowrap;font-variant-numeric:tabular-nums}
 th small,td small{display:block;color:var(--muted);font-size:13px}
@@ -67,7 +68,7 @@ thead button::after{content:" \\2195";opacity:.45}
 print-color-adjust:exact;-webkit-print-color-adjust:exact}
 .bar i{display:block;height:100%;background:var(--accent)}
 figure{margin:14px 0 4px}
-figcaption{color:var(--muted);font-size:14px;max-width:100ch}
+figcaption{margin-top:8px;color:var(--muted);font-size:14px;max-width:100ch}
 .plot{width:100%}
 .latencies{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,430px),1fr));gap:6px 22px}
 .latencies h4{margin:8px 0 0;font-size:14.5px;font-weight:600}
@@ -82,7 +83,7 @@ summary{cursor:pointer;color:var(--accent)}
 footer{color:var(--muted);font-size:14px;padding-bottom:34px}
 @media (max-width:640px){main,header>div,footer{padding:0 12px}section.card{padding:16px 14px;border-radius:10px}
 h1{font-size:27px}.design-name{font-size:20px}dl.facts{grid-template-columns:1fr}dl.facts dd{margin-bottom:7px}
-.tiles{grid-template-columns:1fr 1fr}}
+.tiles{grid-template-columns:1fr 1fr}.design{min-width:200px}}
 @media print{nav,.pick,noscript{display:none}body{font-size:12px}section.card{border:0;padding:0}
 .scroll,.scroll.tall{overflow:visible;max-height:none}figure,tr{break-inside:avoid}h2,h3{break-after:avoid}}
 """

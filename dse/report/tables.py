@@ -53,6 +53,12 @@ def margin(excess: float) -> Cell:
     return Cell(escape(f"{words.percent(excess)} over"), -excess, "number bad")
 
 
+def signed_margin(excess: float) -> Cell:
+    """Return a cell with the share of an SLO's limit that is left; negative if the limit is exceeded."""
+    sign = "+" if excess <= 0 else "−"
+    return Cell(escape(f"{sign}{words.percent(abs(excess))}"), -excess, "number good" if excess <= 0 else "number bad")
+
+
 def bar(value: float) -> Cell:
     """Return a cell with a share as a bar and as a number."""
     width = max(0.0, min(1.0, value)) * 100
@@ -119,11 +125,11 @@ def pools(design: Named) -> str:
                 count(pool.clients),
                 count(pool.tp),
                 count(pool.accelerators),
-                text(words.batching(pool)),
+                text(words.batching(pool), "long"),
                 figure("usd_per_hour", price * pool.accelerators),
             ]
         )
-    head = ("Serves", "Accelerator", "Clients", "TP", "Accelerators", "Batching", "Cost per hour")
+    head = ("Serves", "Accelerator", "Clients", "TP", "Accelerators", "Batching, a step", "Cost per hour")
     return table(f"Pools of {design.tag}", head, rows)
 
 
@@ -156,15 +162,15 @@ def rivals(chosen: Chosen) -> str:
     for rival in chosen.rivals:
         cells = [
             design_cell(rival.design, link=rival.design.tag in shown),
-            text(rival.role),
-            text(words.relabelled(rival.trade, spec)),
+            text(rival.role, "long"),
+            text(words.relabelled(rival.trade, spec), "long"),
         ]
         if len(spec.objectives) > 1:
             gains = [
                 f"{'gains' if gain > 0 else 'gives up'} {words.percent(abs(gain))} in {words.brief(name)}"
                 for name, gain in zip(spec.objectives, rival.gains, strict=True)
             ]
-            cells += [text(", ".join(gains)), Cell(f"{rival.distance:.3f}", rival.distance, "number")]
+            cells += [text(", ".join(gains), "long"), Cell(f"{rival.distance:.3f}", rival.distance, "number")]
         rows.append(cells)
     head = ["Design", "Role", f"Against {best.tag}"]
     head += ["On the front's range it", "Distance to the ideal"] if len(spec.objectives) > 1 else []
@@ -185,7 +191,7 @@ def front(chosen: Chosen) -> str:
                 design_cell(design, link=design.tag in shown),
                 count(design.deployment.accelerators),
                 *(figure(name, value) for name, value in zip(spec.objectives, e.objectives, strict=True)),
-                *(margin(e.figures[f"{slo.name}_excess"]) for slo in spec.slos),
+                *(signed_margin(e.figures[f"{slo.name}_excess"]) for slo in spec.slos),
                 text(e.bottleneck),
             ]
         )
@@ -247,7 +253,7 @@ def excluded(evaluations: Sequence[Evaluation]) -> str:
                 text(words.exclusion(kind)),
                 count(total),
                 share(total / len(evaluations)),
-                text(f"{often} ({times:,} times)"),
+                text(f"{often} ({times:,} times)", "long"),
             ]
         )
     head = ("Reason", "Designs", "Of all proposed", "Most frequent in full")

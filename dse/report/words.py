@@ -65,7 +65,7 @@ def percent(share: float) -> str:
     """Return a share as percent; what is not quite all or nothing is not rounded to it."""
     if not math.isfinite(share):
         return number(share)
-    digits = 0 if share in (0, 1) else 1 if abs(share) < 0.9995 else 2
+    digits = 0 if share in (0, 1) or abs(share) >= 10 else 2 if 0.9995 <= share < 1 else 1
     text = f"{share * 100:,.{digits}f}"
     if 0 < share < 1 and float(text) in (0, 100):
         return "< 0.1 %" if float(text) == 0 else "> 99.9 %"

@@ -12,6 +12,13 @@ import numpy as np
 NEVER = np.iinfo(np.int64).max
 """Event time of an idle client."""
 
+HORIZON_PS = 100 * 86_400 * 10**12
+"""Simulated time after which a run is given up: int64 picoseconds end at 106 days."""
+
+# Bounds of a fast-forwarded run, so that its end cannot overflow; a longer one is cut, with the same result.
+LONGEST_RUN = 1 << 16
+LONGEST_STEP_PS = 1 << 40
+
 # Roles, policies and routers, as a client's or the world's record holds them.
 ROLE_BOTH, ROLE_PREFILL, ROLE_DECODE = 0, 1, 2
 POLICY_STATIC, POLICY_CONTINUOUS, POLICY_CHUNKED = 0, 1, 2
@@ -137,6 +144,7 @@ WORLD = np.dtype(
         ("handovers", "i8"),
         ("itl_histogram", "i8"),  # offset in scratch
         ("events", "i8"),
+        ("overrun", "i8"),  # whether the horizon was reached
     ],
     align=True,
 )

@@ -5,7 +5,7 @@ from simulator.kernel.blocks import blocks_held
 from simulator.kernel.completion import end_step
 from simulator.kernel.cost import run_ps
 from simulator.kernel.heaps import pop_handover, reschedule
-from simulator.kernel.layout import NEVER, READY, REJECTED, WAITING
+from simulator.kernel.layout import HORIZON_PS, NEVER, READY, REJECTED, WAITING
 from simulator.kernel.lists import push_back
 from simulator.kernel.planning import plan
 from simulator.kernel.progress import steps_ended
@@ -83,11 +83,12 @@ def run(world, clients, requests, scratch, tables):
             arrived += 1
         elif handover_ps < NEVER and handover_ps <= client_ps:
             hand_over(world, clients, requests, scratch, pop_handover(world, requests, scratch))
-        elif client_ps < NEVER:
+        elif client_ps < HORIZON_PS:
             c = scratch[world.event_heap + clients.shape[0]]
             if clients[c].run_steps > 0:
                 end_step(world, clients, requests, scratch, c, client_ps)
             plan(world, clients, requests, scratch, tables, c, client_ps)
         else:
+            world.overrun = client_ps < NEVER
             return
         world.events += 1

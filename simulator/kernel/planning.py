@@ -22,6 +22,8 @@ from simulator.kernel.layout import (
     BLOCKED_KV,
     BLOCKED_NOT,
     DECODING,
+    LONGEST_RUN,
+    LONGEST_STEP_PS,
     NEVER,
     POLICY_CHUNKED,
     POLICY_STATIC,
@@ -200,7 +202,7 @@ def plan(world, clients, requests, scratch, tables, c, now):
     )
     client.step_growth_ps = client.attention_ps * decodes
     client.run_steps = 1
-    if client.step_prefills == 0 and not once:
-        steps = min(world.max_run, next_finish_iteration(client, scratch) - client.iterations)
+    if client.step_prefills == 0 and not once and client.step_ps < LONGEST_STEP_PS:
+        steps = min(world.max_run, LONGEST_RUN, next_finish_iteration(client, scratch) - client.iterations)
         client.run_steps = longest_run(client, scratch, steps)
     reschedule(world, clients, scratch, c, now + run_ps(client, client.run_steps))

@@ -30,13 +30,13 @@ class Coefficients:
         Sampling, detokenisation and bookkeeping of one sequence in a step.
     """
 
-    gemm_peak: float = 0.75
+    gemm_peak: float = 0.70
     attention_peak: float = 0.60
-    memory_peak: float = 0.85
+    memory_peak: float = 0.90
     link_peak: float = 0.75
-    step_s: float = 1.0e-3
-    layer_s: float = 12e-6
-    sequence_s: float = 8e-6
+    step_s: float = 1.5e-3
+    layer_s: float = 15e-6
+    sequence_s: float = 5e-6
 
 
 BY_HAND = Coefficients()

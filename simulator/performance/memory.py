@@ -46,9 +46,11 @@ def kv_blocks(pool: Pool) -> int:
     engine = engine_of(pool)
     block = pool.kv_memory.block_tokens
     block_bytes = engine.kv_bytes_per_token * block
-    allowed = engine.accelerator.usable_memory_bytes * pool.kv_memory.memory_utilization
-    fixed = engine.weight_bytes + activation_bytes(engine, pool.batching.token_budget_tokens) + RUNTIME_BYTES
     blocks = pool.kv_memory.blocks
+    # A given number of blocks was counted on a real engine: only the device itself can contradict it.
+    share = pool.kv_memory.memory_utilization if blocks is None else 1.0
+    allowed = engine.accelerator.usable_memory_bytes * share
+    fixed = engine.weight_bytes + activation_bytes(engine, pool.batching.token_budget_tokens) + RUNTIME_BYTES
     needed = blocks if blocks is not None else -(-MIN_KV_TOKENS // block)
     shortage = fixed + needed * block_bytes - allowed
     if shortage > 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -37,10 +37,14 @@ class Spec(BaseModel):
             Naming every field at fault, the value given and what is allowed.
         """
         try:
+            text = json.dumps(data, default=str)
+        except (ValueError, RecursionError):
+            raise SpecError(f"{source}: holds itself, is nested too deeply, or has too long a number") from None
+        try:
             # JSON mode: a list is a tuple, but "8" is still no number.
-            return cls.model_validate_json(json.dumps(data, default=str))
+            return cls.model_validate_json(text)
         except ValidationError as error:
-            raise SpecError(describe(error, source)) from None
+            raise SpecError(describe(error, source, cls)) from None
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Self:
@@ -69,16 +73,44 @@ def read_yaml(path: str | Path) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise SpecError(f"{path}: not valid YAML{where}: {getattr(error, 'problem', error)}") from None
+        raise SpecError(f"{path}: not valid YAML{where}: {getattr(error, 'problem', None) or error}") from None
+    except (ValueError, RecursionError):
+        raise SpecError(f"{path}: not usable YAML: nested too deeply, or a number of too many digits") from None
 
 
-def describe(error: ValidationError, source: str) -> str:
+def describe(error: ValidationError, source: str, spec: type[Spec]) -> str:
     """Return one line for a validation error: every field, what was given, what is allowed."""
+    items = error.errors(include_url=False)
+    places = [item["loc"] for item in items]
     problems = []
-    for item in error.errors(include_url=False):
-        field = ".".join(str(part) for part in item["loc"]) or "the document"
-        message = item["msg"].removeprefix("Value error, ")
+    for item in items:
+        place = item["loc"]
+        # A list whose items are at fault is also "too short" in the eyes of pydantic.
+        inner = any(other[: len(place)] == place and other != place for other in places)
+        if item["type"] == "too_short" and inner:
+            continue
+        field = ".".join(str(part) for part in place) or "the document"
+        message = item["msg"].removeprefix("Value error, ").removeprefix(f"{field}: ")
         given = item.get("input")
-        said = isinstance(given, dict | list | Spec) or repr(given) in message
-        problems.append(f"{field}: {message.removeprefix(field + ': ')}{'' if said else f', given {given!r}'}")
+        if item["type"] == "extra_forbidden":
+            message = f"unknown key; allowed here: {', '.join(_keys_at(spec, place[:-1]))}"
+        said = isinstance(given, dict | list | Spec) or (isinstance(given, str) and repr(given) in message)
+        problems.append(f"{field}: {message}{'' if said else f', given {given!r}'}")
     return f"{source}: " + "; ".join(problems)
+
+
+def _keys_at(spec: type[Spec], place: tuple[int | str, ...]) -> list[str]:
+    """Return the keys that a specification allows at a place inside it."""
+    here = {spec}
+    for part in place:
+        annotations = [kind.model_fields[part].annotation for kind in here if part in kind.model_fields]
+        # A position in a list, or the tag of a union, is no field.
+        here = set().union(*map(_specs_in, annotations)) if annotations else here
+    return sorted({name for kind in here for name in kind.model_fields})
+
+
+def _specs_in(annotation: Any) -> set[type[Spec]]:
+    """Return the specifications that a type annotation mentions."""
+    if isinstance(annotation, type) and issubclass(annotation, Spec):
+        return {annotation}
+    return set().union(*map(_specs_in, get_args(annotation)))

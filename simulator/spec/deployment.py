@@ -103,7 +103,8 @@ class Deployment(Spec):
             raise ValueError(f"pools: names must differ, given {', '.join(names)}")
         roles = {pool.role for pool in self.pools}
         if ("prefill" in roles) != ("decode" in roles):
-            raise ValueError("pools: prefill pools need decode pools and the reverse")
+            given = ", ".join(pool.role for pool in self.pools)
+            raise ValueError(f"pools: prefill pools need decode pools and the reverse, given roles {given}")
         if len({pool.model for pool in self.pools}) > 1:
             raise ValueError("pools: all pools must serve the same model")
         return self

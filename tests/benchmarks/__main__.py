@@ -109,7 +109,10 @@ class _First:
 
 def start_up() -> None:
     """Measure compilation, and the time from nothing to the first trial."""
-    warm = "import time; t=time.perf_counter(); from simulator.kernel import warm_up; warm_up(); print(time.perf_counter()-t)"
+    warm = (
+        "import time; t=time.perf_counter(); from simulator.kernel import warm_up; warm_up(); "
+        "print(time.perf_counter()-t)"
+    )
     with tempfile.TemporaryDirectory() as cache:
         cold = float(in_new_process(warm, cache)[1])
         cached = float(in_new_process(warm, cache)[1])
@@ -136,7 +139,10 @@ def study() -> None:
     own = time.process_time() - own
     clock = result.clock
     busy = (own + clock.simulator_cpu_s) / clock.wall_s / jobs
-    say(f"`chat`: {len(result.simulated)} trials of {len(result.requests):,} requests, {jobs} processes", f"{clock.wall_s:.1f} s")
+    say(
+        f"`chat`: {len(result.simulated)} trials of {len(result.requests):,} requests, {jobs} processes",
+        f"{clock.wall_s:.1f} s",
+    )
     say("of that, Optuna", f"{clock.optuna_s:.1f} s ({clock.optuna_s / clock.wall_s:.0%})")
     say("simulator, all processes", f"{clock.simulator_cpu_s:.1f} CPU s")
     say("processors busy with simulating or proposing", f"{busy:.0%}")

@@ -112,7 +112,9 @@ BAD_FILES = {
     "negative_rate.yaml": yaml.safe_dump(
         {**SMALL, "workload": {**SMALL["workload"], "arrivals": {"process": "poisson", "rate_rps": -4}}}
     ),
-    "nan_limit.yaml": yaml.safe_dump({**SMALL, "slos": [{"metric": "ttft", "percentile": 90, "limit_s": float("nan")}]}),
+    "nan_limit.yaml": yaml.safe_dump(
+        {**SMALL, "slos": [{"metric": "ttft", "percentile": 90, "limit_s": float("nan")}]}
+    ),
     "bad_objective.yaml": yaml.safe_dump({**SMALL, "objectives": ["speed"]}),
     "bad_hardware.yaml": yaml.safe_dump({**SMALL, "space": {**SMALL["space"], "accelerators": ["h100"]}}),
 }
@@ -123,7 +125,7 @@ BAD_FILES = {
     [
         (["run", "chatt"], ["'chatt'", "chat"]),
         (["run", "missing.yaml"], ["missing.yaml", "No such file"]),
-        (["run", "unknown_key.yaml"], ["unknown_key.yaml", "objectve"]),
+        (["run", "unknown_key.yaml"], ["unknown_key.yaml", "objectve", "allowed", "objectives"]),
         (["run", "negative_rate.yaml"], ["rate_rps", "-4", "greater than 0"]),
         (["run", "nan_limit.yaml"], ["limit_s", "finite"]),
         (["run", "bad_objective.yaml"], ["objectives", "'speed'", "usd_per_hour"]),

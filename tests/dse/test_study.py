@@ -79,7 +79,13 @@ def test_exhausted_space_ends_early() -> None:
 
 
 def test_single_value_space_of_one_design() -> None:
-    tiny = {"accelerators": ["h100-sxm"], "clients": [1], "tp": [1], "layouts": ["colocated"], "routers": ["round_robin"]}
+    tiny = {
+        "accelerators": ["h100-sxm"],
+        "clients": [1],
+        "tp": [1],
+        "layouts": ["colocated"],
+        "routers": ["round_robin"],
+    }
     spec = small(space={**tiny, "policies": ["chunked"], "token_budgets_tokens": [512], "max_batches_requests": [256]})
     assert len(run_study(spec, jobs=1).front) == 1
 

@@ -88,7 +88,7 @@ def test_bad_designs_are_named(values: dict[str, str], words: list[str]) -> None
 
 def test_inactive_choices_are_refused_by_validation() -> None:
     design = next(iter(SERVING.space))
-    with pytest.raises(SpecError, match="prefill.tp"):
+    with pytest.raises(SpecError, match=r"prefill\.tp"):
         SERVING.space.validate({**design, "prefill.tp": 1})
 
 

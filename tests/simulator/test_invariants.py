@@ -21,7 +21,17 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from simulator import SLO, Deployment, Requests, Result, SpecError, Workload, build_requests, catalog, simulate
+from simulator import (
+    SLO,
+    Deployment,
+    Overload,
+    Requests,
+    Result,
+    Workload,
+    build_requests,
+    catalog,
+    simulate,
+)
 from simulator.kernel import Memory, run_compiled
 from simulator.lowering import NO_LIMIT, Lowered, lower
 from simulator.metrics import percentile
@@ -641,14 +651,10 @@ def test_nobody_served() -> None:
     assert result.usd_per_million_output_tokens == math.inf
 
 
-@pytest.mark.xfail(strict=True, reason="kernel: int64 picoseconds wrap around after 106 days; nothing checks finish_ps")
 def test_a_hopeless_overload_is_told_not_wrapped() -> None:
     """A million requests, one at a time, take longer than the clock counts: an error, never a wrong time."""
     deployment = Deployment.parse(
         {"pools": [{"model": "llama-3.1-8b", "accelerator": "l4", "batching": {"max_batch_requests": 1}}]}
     )
-    try:
-        result = simulate(deployment, load(1_000_000))
-    except (SpecError, OverflowError):
-        return
-    assert_causal(result.lowered.memory)
+    with pytest.raises(Overload, match="100 simulated days"):
+        simulate(deployment, load(1_000_000))

@@ -59,8 +59,8 @@ NAN, INFINITY = float("nan"), float("inf")
 
 # What is written, and words that the message must hold: field, value given, what is allowed.
 DEPLOYMENTS: dict[str, tuple[Any, list[str]]] = {
-    "unknown key": (pool(modle="x"), ["pools.0.modle", "'x'", "not permitted"]),
-    "unknown key outside": ({"pools": [POOL], "routr": "x"}, ["routr", "'x'", "not permitted"]),
+    "unknown key": (pool(modle="x"), ["pools.0.modle", "'x'", "unknown key", "accelerator, batching", "model"]),
+    "unknown key outside": ({"pools": [POOL], "routr": "x"}, ["routr", "'x'", "unknown key", "router"]),
     "unknown key inside": (pool(batching={"size": 3}), ["pools.0.batching.size", "given 3"]),
     "text for a number": (pool(tp="8"), ["pools.0.tp", "'8'", "valid integer"]),
     "float for an integer": (pool(tp=2.0), ["pools.0.tp", "2.0", "valid integer"]),
@@ -131,7 +131,7 @@ def test_a_wrong_deployment_is_refused(case: str, tmp_path: Path) -> None:
 
 
 WORKLOADS: dict[str, tuple[Any, list[str]]] = {
-    "unknown key": (load(rate=3), ["rate", "given 3", "not permitted"]),
+    "unknown key": (load(rate=3), ["rate", "given 3", "unknown key", "arrivals, lengths"]),
     "no rate": (load(arrivals={"process": "poisson"}), ["arrivals.poisson.rate_rps", "required"]),
     "negative rate": (
         load(arrivals={"process": "poisson", "rate_rps": -1}),
@@ -202,7 +202,7 @@ def test_a_wrong_workload_is_refused(case: str, tmp_path: Path) -> None:
         ({"limit_s": -1}, ["limit_s", "given -1", "greater than 0"]),
         ({"limit_s": NAN}, ["limit_s", "nan", "finite"]),
         ({"limit_s": "1"}, ["limit_s", "'1'", "valid number"]),
-        ({"limit_ms": 100}, ["limit_ms", "given 100", "not permitted"]),
+        ({"limit_ms": 100}, ["limit_ms", "given 100", "unknown key", "limit_s"]),
     ],
 )
 def test_a_wrong_slo_is_refused(changes: dict[str, Any], words: list[str], tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def test_a_wrong_slo_is_refused(changes: dict[str, Any], words: list[str], tmp_p
             {"model": "llama-3.1-405b"},
             ["pool main", "llama-3.1-405b in bf16 on 1 x h100-sxm", "77.0 GB are allowed"],
         ),
-        ({"kv_memory": {"blocks": 10**7}}, ["pool main", "160000000 tokens of KV", "77.0 GB are allowed"]),
+        ({"kv_memory": {"blocks": 10**7}}, ["pool main", "160000000 tokens of KV", "85.5 GB are allowed"]),
     ],
 )
 def test_an_impossible_pool_is_refused(changes: dict[str, Any], words: list[str]) -> None:
@@ -271,29 +271,21 @@ def test_specs_are_frozen() -> None:
 # Known faults of the messages; strict, so that whoever mends one removes its mark
 
 
-@pytest.mark.xfail(strict=True, reason="base.describe: a value that occurs in the message is not shown: 0 in 'than 0'")
 def test_zero_is_shown_as_given(tmp_path: Path) -> None:
     message = message_of(Deployment, {"pools": [POOL], "link": {"gb_per_s": 0}}, tmp_path)
     assert "given 0" in message
 
 
-@pytest.mark.xfail(
-    strict=True, reason="base.describe: a fault in a pool adds 'pools: Tuple should have at least 1 item'"
-)
 def test_one_fault_gives_one_complaint(tmp_path: Path) -> None:
     assert "Tuple" not in message_of(Deployment, pool(tp=0), tmp_path)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="base.describe: names are not quoted, so that a line break in one breaks the line"
-)
 def test_line_breaks_in_names_stay_one_line() -> None:
     with pytest.raises(SpecError) as caught:
         Deployment.parse(pool(**{"a\nb": 1}))
     assert len(str(caught.value).splitlines()) == 1
 
 
-@pytest.mark.xfail(strict=True, raises=(ValueError, RecursionError), reason="base.parse: json.dumps may fail")
 @pytest.mark.parametrize("text", ["pools: &a [*a]\n", "pools: " + "9" * 5000 + "\n", "a: " + "[" * 500 + "]" * 500])
 def test_odd_yaml_is_a_spec_error(text: str, tmp_path: Path) -> None:
     path = tmp_path / "odd.yaml"
