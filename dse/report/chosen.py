@@ -69,13 +69,13 @@ def total_violation(evaluation: Evaluation) -> float:
     return sum(max(0.0, violation) for violation in evaluation.constraints.values())
 
 
-def spread(points: Floats, count: int, first: int) -> list[int]:
-    """Return the indices of at most ``count`` points, far from each other, among them ``first``.
+def spread(points: Floats, count: int, first: Sequence[int]) -> list[int]:
+    """Return the indices of at most ``count`` points, far from each other, among them all of ``first``.
 
     Each next point is the one farthest from those chosen before, so that clusters count once.
     """
-    chosen = [first]
-    distance = np.linalg.norm(points - points[first], axis=1)
+    chosen = list(first)
+    distance = np.linalg.norm(points[:, None] - points[chosen], axis=2).min(axis=1)
     while len(chosen) < min(count, len(points)):
         distance[chosen] = -1.0
         farthest = int(np.argmax(distance))
@@ -116,10 +116,12 @@ class Chosen:
 
     @cached_property
     def shown(self) -> tuple[Named, ...]:
-        """The designs with figures of their own: the recommended one and others spread over the front."""
+        """The designs with figures of their own: the recommended one, its rivals, and others spread over the front."""
         if self.recommended is None:
             return self.nearest
-        picks = spread(self.scaled(self.result.front), SHOWN, self.front.index(self.recommended))
+        rivals = [rival.design for rival in self.rivals if rival.design in self.front]
+        first = [self.front.index(design) for design in (self.recommended, *rivals)]
+        picks = spread(self.scaled(self.result.front), SHOWN, first)
         return tuple(self.front[i] for i in picks)
 
     @cached_property

@@ -283,7 +283,7 @@ def _designs(chosen: Chosen, payload: Json) -> str:
     total, shown = len(chosen.front or chosen.nearest), len(chosen.shown)
     note = "Latency distributions of all requests, and what the pools did."
     if shown < total:
-        note += f" {shown} of the {total} designs on the front, spread over it and with the recommended one."
+        note += f" {shown} of the {total} designs on the front: the recommended one, its neighbours, and some between."
     start = chosen.recommended or chosen.shown[0]
     options = [
         (d.tag, f"{d.tag}  {words.short(d.deployment)}{'  (recommended)' if d.recommended else ''}", d is start)

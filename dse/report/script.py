@@ -19,30 +19,30 @@ JS = """
     return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, resolve(item)]));
   };
 
-  const drawn = new Set();
+  const heard = new Set(), fresh = new Set();
   const draw = plot => {
     const figure = resolve(figures[plot.dataset.figure]);
-    const first = !drawn.has(plot);
-    drawn.add(plot);
     Plotly.react(plot, figure.data, figure.layout, config(plot));
-    if (first) plot.on("plotly_click", event => {
+    fresh.add(plot);
+    if (heard.has(plot)) return;
+    heard.add(plot);
+    plot.on("plotly_click", event => {
       const tag = event.points[0].customdata;
       if (tag && choice && [...choice.options].some(option => option.value === tag)) show(tag, true);
     });
   };
-  const visible = () => [...document.querySelectorAll(".plot")].filter(plot => !plot.closest("[hidden]"));
-  const drawNew = () => visible().filter(plot => !drawn.has(plot)).forEach(draw);
-  const redraw = () => {
-    const shown = visible();
-    drawn.forEach(plot => { if (!shown.includes(plot)) { Plotly.purge(plot); drawn.delete(plot); } });
-    shown.forEach(draw);
-  };
+  // What was hidden may have missed a change of the window's width.
+  const refresh = () => document.querySelectorAll(".plot").forEach(plot => {
+    if (plot.closest("[hidden]")) return;
+    if (fresh.has(plot)) Plotly.Plots.resize(plot); else draw(plot);
+  });
+  const redraw = () => { fresh.clear(); refresh(); };
 
   // One panel of a group is visible at a time: designs, and pairs of objectives.
   const switcher = select => {
     const panels = [...document.querySelectorAll(`[data-group="${select.id}"]`)];
     const pick = () => panels.forEach(panel => { panel.hidden = panel.dataset.panel !== select.value; });
-    const update = () => { pick(); drawNew(); };
+    const update = () => { pick(); refresh(); };
     select.addEventListener("change", update);
     pick();
     return update;
@@ -76,6 +76,6 @@ JS = """
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
   addEventListener("beforeprint", () => { root.classList.add("paper"); redraw(); });
   addEventListener("afterprint", () => { root.classList.remove("paper"); redraw(); });
-  drawNew();
+  refresh();
 })();
 """

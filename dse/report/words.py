@@ -131,11 +131,6 @@ def short(deployment: Deployment) -> str:
     return f"{joint.join(pools)} · {deployment.pools[0].weights}"
 
 
-def layout(deployment: Deployment) -> str:
-    """Return whether prefill and decode share their clients."""
-    return "colocated" if all(pool.role == "both" for pool in deployment.pools) else "disaggregated"
-
-
 def batching(pool: Pool) -> str:
     """Return how a pool forms its batches."""
     rule = pool.batching

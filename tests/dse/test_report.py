@@ -203,6 +203,7 @@ def test_no_slos() -> None:
 def test_figures_of_designs_are_capped_with_the_recommended_one(result: StudyResult) -> None:
     chosen = Chosen(result)
     assert chosen.recommended in chosen.shown
+    assert {rival.design for rival in chosen.rivals} <= set(chosen.shown)
     assert len(chosen.shown) == min(SHOWN, len(result.front))
 
 
@@ -210,8 +211,8 @@ def test_spread_takes_clusters_once() -> None:
     import numpy as np
 
     points = np.array([[0.0, 1.0], [0.0, 0.999], [0.5, 0.5], [1.0, 0.001], [1.0, 0.0]])
-    assert spread(points, 3, 2) == [0, 2, 4]
-    assert spread(points, 9, 2) == [0, 1, 2, 3, 4]
+    assert spread(points, 3, [2]) == [0, 2, 4]
+    assert spread(points, 9, [2]) == [0, 1, 2, 3, 4]
 
 
 def test_latency_curve_is_of_the_simulators_percentiles(result: StudyResult) -> None:
