@@ -55,11 +55,16 @@ def relative_hypervolume(points: Floats, ideal: Floats, reference: Floats) -> fl
     return hypervolume(points, reference) / box if box > 0 else 0.0
 
 
+def scaled(points: Floats, front: Floats) -> Floats:
+    """Return points in units of a front's range, measured from its best value of each objective."""
+    span = np.ptp(front, axis=0)
+    inside: Floats = (points - front.min(axis=0)) / np.where(span > 0, span, 1.0)
+    return inside
+
+
 def knee(front: Floats) -> int:
     """Return the index of the front point nearest to the ideal point.
 
     The objectives are scaled to the front's range, so that units do not matter; the ideal has the best value of each.
     """
-    best, span = front.min(axis=0), np.ptp(front, axis=0)
-    scaled = (front - best) / np.where(span > 0, span, 1.0)
-    return int(np.argmin(np.linalg.norm(scaled, axis=1)))
+    return int(np.argmin(np.linalg.norm(scaled(front, front), axis=1)))

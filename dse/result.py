@@ -13,11 +13,16 @@ from dse.evaluation import Evaluation
 from dse.objectives import direction_of
 from dse.pareto import Floats, knee, losses, non_dominated, reference_point, relative_hypervolume
 from dse.spec import StudySpec
+from dse.words import brief
 from search_spaces import to_deployment
 from simulator import Deployment, Requests, Result, simulate
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+SAME = 0.005
+"""Relative difference below which two designs count as equal in an objective."""
 
 
 @dataclass(frozen=True)
@@ -85,11 +90,11 @@ class StudyResult:
 
     @cached_property
     def distinct_front(self) -> tuple[Evaluation, ...]:
-        """The front without designs that differ from the one before, or the recommended one, by less than 1 %."""
+        """The front without designs that differ from the one before, or the recommended one, by less than ``SAME``."""
         kept: list[Evaluation] = []
         for evaluation in self.front:
             last = kept[-1] if kept else None
-            twin = last is not None and np.allclose(evaluation.objectives, last.objectives, rtol=0.01, atol=0)
+            twin = last is not None and np.allclose(evaluation.objectives, last.objectives, rtol=SAME, atol=0)
             if not twin:
                 kept.append(evaluation)
             elif evaluation is self.recommended:
@@ -161,7 +166,7 @@ def compare(spec: StudySpec, evaluation: Evaluation, recommended: Evaluation) ->
     parts = []
     for name, here, there in zip(spec.objectives, evaluation.objectives, recommended.objectives, strict=True):
         change = here / there - 1 if there else 0.0
-        better = change < 0 if direction_of(name) == "minimize" else change > 0
-        word = "the same" if abs(change) < 0.0005 else f"{abs(change):.0%} {'better' if better else 'worse'}"
-        parts.append(f"{name} {word}")
+        gain = -change if direction_of(name) == "minimize" else change
+        word = "the same" if abs(gain) < SAME else f"{abs(gain):.0%} {'better' if gain > 0 else 'worse'}"
+        parts.append(f"{brief(name)} {word}")
     return ", ".join(parts)

@@ -1,48 +1,229 @@
-"""Designs and metrics in a few words."""
+"""Numbers, metrics, designs and workloads in words, for the terminal and the report alike: plain text, not escaped."""
 
 from __future__ import annotations
 
-from search_spaces import Design
-from search_spaces.placement import COLOCATED
+import math
 
-_ROUTERS = {
-    "round_robin": "round robin",
-    "join_shortest_queue": "shortest queue",
-    "least_outstanding_tokens": "least tokens",
+from dse.objectives import direction_of
+from simulator import SLO, Deployment, Pool, Requests, Workload
+
+METRICS = {
+    "ttft": "time to first token",
+    "tpot": "time per output token",
+    "itl": "inter-token latency",
+    "e2e": "end-to-end latency",
+}
+_LABELS = {
+    "usd_per_hour": ("cost per hour", "USD"),
+    "usd_per_million_output_tokens": ("cost per million output tokens", "USD"),
+    "energy_j_per_output_token": ("energy per output token", "J"),
+    "accelerators": ("accelerators", ""),
+    "output_tokens_per_s": ("output tokens per second", ""),
+    "requests_per_s": ("requests per second", ""),
+    "goodput_rps": ("goodput, requests per second", ""),
+}
+_BRIEF = {
+    "usd_per_hour": "cost",
+    "usd_per_million_output_tokens": "cost per token",
+    "energy_j_per_output_token": "energy per token",
+    "output_tokens_per_s": "tokens per second",
+    "goodput_rps": "goodput",
+}
+_HEADINGS = {
+    "usd_per_hour": "USD/h",
+    "usd_per_million_output_tokens": "USD/M tokens",
+    "energy_j_per_output_token": "J/token",
+    "output_tokens_per_s": "tokens/s",
+    "requests_per_s": "requests/s",
+    "goodput_rps": "good requests/s",
+}
+_EXCLUSIONS = {
+    "accelerators": "more accelerators than allowed",
+    "usd_per_hour": "dearer than allowed",
+    "memory": "model does not fit into memory",
+    "overload": "load far beyond capacity",
+    "possible": "choices contradict each other or are not supported",
 }
 
 
-def short_design(design: Design) -> str:
-    """Return a design in one short line, e.g. ``4 mi300x tp2, chunked 2048/128, fp8, shortest queue``.
+def number(value: float) -> str:
+    """Return a number with about three significant digits."""
+    if math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    if value == int(value) or abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if abs(value) < 1 else f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}"
 
-    Numbers after a policy are the token budget and the largest batch; after a prefill pool stands its budget, after a
-    decode pool its batch.
-    """
-    precision = str(design["weights"])
-    if design["kv"] != "bf16":
-        precision += f" kv {design['kv']}"
-    if design["layout"] == COLOCATED:
-        policy = design["main.policy"]
-        limits = f"{design['main.token_budget_tokens']}/{design['main.max_batch_requests']}"
-        pools = f"{_pool(design, 'main')}, {policy} {limits}"
+
+def seconds(value: float) -> str:
+    """Return a time with the unit that suits its size."""
+    if not math.isfinite(value):
+        return number(value)
+    if 0 < abs(value) < 1:
+        return f"{number(value * 1e3)} ms"
+    return f"{number(value)} s" if abs(value) < 600 else f"{number(value / 60)} min"
+
+
+def percent(share: float) -> str:
+    """Return a share as percent; what is not quite all or nothing is not rounded to it."""
+    if not math.isfinite(share):
+        return number(share)
+    digits = 0 if share in (0, 1) or abs(share) >= 10 else 2 if 0.9995 <= share < 1 else 1
+    text = f"{share * 100:,.{digits}f}"
+    if 0 < share < 1 and float(text) in (0, 100):
+        return "< 0.1 %" if float(text) == 0 else "> 99.9 %"
+    return f"{text} %"
+
+
+def label(name: str) -> str:
+    """Return a metric in words for a person, e.g. ``TTFT p99`` for ``ttft_p99_s``."""
+    if name in _LABELS:
+        return _LABELS[name][0]
+    metric, rank, _ = name.split("_")
+    return f"{metric.upper()} {rank}"
+
+
+def brief(name: str) -> str:
+    """Return a metric in as few words as possible, where its unit does not matter."""
+    return _BRIEF.get(name, label(name))
+
+
+def unit(name: str) -> str:
+    """Return the unit of a metric; empty if it is a bare number."""
+    return _LABELS[name][1] if name in _LABELS else "s"
+
+
+def quantity(name: str, value: float) -> str:
+    """Return a metric's value with its unit."""
+    if name not in _LABELS:
+        return seconds(value)
+    money = unit(name) == "USD" and 0.01 <= abs(value) < 1000
+    return f"{f'{value:.2f}' if money else number(value)} {unit(name)}".strip()
+
+
+def figure(name: str, value: float) -> str:
+    """Return a metric's value for a column that names the unit, if it is not a time."""
+    return quantity(name, value).removesuffix(unit(name)).strip() if name in _LABELS else seconds(value)
+
+
+def better(name: str) -> str:
+    """Return which way of a metric is better."""
+    return "lower is better" if direction_of(name) == "minimize" else "higher is better"
+
+
+def slo_words(slo: SLO) -> str:
+    """Return a promise in words."""
+    what = "gaps between tokens" if slo.metric == "itl" else "requests"
+    return f"{METRICS[slo.metric]} within {seconds(slo.limit_s)} for {slo.percentile:g} % of {what}"
+
+
+def exclusion(kind: str) -> str:
+    """Return why designs were not simulated, in words."""
+    return _EXCLUSIONS.get(kind, kind)
+
+
+def plural(count: int, word: str) -> str:
+    """Return a count with its noun."""
+    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
+
+
+def spoken(name: str) -> str:
+    """Return the name of a rule as words."""
+    return name.replace("_", " ")
+
+
+def short(deployment: Deployment) -> str:
+    """Return the hardware of a deployment in a few characters: clients, accelerator, tensor parallelism."""
+    pools = [f"{pool.clients} × {pool.accelerator} TP{pool.tp}" for pool in deployment.pools]
+    joint = " → " if any(pool.role == "prefill" for pool in deployment.pools) else " + "
+    return f"{joint.join(pools)} · {deployment.pools[0].weights}"
+
+
+def row(deployment: Deployment) -> str:
+    """Return a deployment in one short line: hardware, then policy, token budget and batch, then the router."""
+    rules = []
+    for pool in deployment.pools:
+        rule = pool.batching
+        limits = {
+            "prefill": f"{rule.token_budget_tokens}",
+            "decode": f"{rule.max_batch_requests}",
+            "both": f"{rule.policy} {rule.token_budget_tokens}/{rule.max_batch_requests}",
+        }
+        rules.append(limits[pool.role])
+    joint = " → " if len(rules) > 1 else ""
+    return f"{short(deployment)} · {joint.join(rules)} · {spoken(deployment.router)}"
+
+
+def heading(name: str) -> str:
+    """Return a metric as the heading of a narrow column."""
+    return _HEADINGS.get(name, label(name))
+
+
+def batching(pool: Pool) -> str:
+    """Return how a pool forms its batches."""
+    rule = pool.batching
+    requests = f"≤ {rule.max_batch_requests:,} requests"
+    tokens = f"≤ {rule.token_budget_tokens:,} {'tokens' if rule.policy == 'chunked' else 'prompt tokens'}"
+    limits = {"prefill": tokens, "decode": requests, "both": f"{requests}, {tokens}"}
+    return f"{rule.policy} {limits[pool.role]}"
+
+
+def stages(pool: Pool) -> str:
+    """Return what a pool serves."""
+    return "prefill and decode" if pool.role == "both" else pool.role
+
+
+def sentence(deployment: Deployment) -> str:
+    """Return a deployment in one or two sentences."""
+    said = []
+    for pool in deployment.pools:
+        each = f"{pool.tp} {pool.accelerator} (TP {pool.tp})" if pool.tp > 1 else f"one {pool.accelerator}"
+        who = f"{plural(pool.clients, 'client')} of {each}{' each' if pool.clients > 1 else ''}"
+        said.append(f"{stages(pool)} on {who}")
+    total = plural(deployment.accelerators, "accelerator")
+    first = deployment.pools[0]
+    text = f"{', '.join(said)}: {total} in all. Weights in {first.weights}, KV cache in {first.kv}. "
+    text = text[0].upper() + text[1:]
+    return text + f"Requests go to clients by {spoken(deployment.router)}."
+
+
+def details(deployment: Deployment) -> str:
+    """Return batching and routing of a deployment in a few words."""
+    several = len(deployment.pools) > 1
+    pools = [f"{pool.name} {batching(pool)}" if several else batching(pool) for pool in deployment.pools]
+    return f"{' · '.join(pools)} · {spoken(deployment.router)} · KV {deployment.pools[0].kv}"
+
+
+def workload_words(workload: Workload, requests: Requests) -> str:
+    """Return the load in words, with what was really generated or read."""
+    if workload.trace:
+        source = f"of the trace {workload.trace.path}"
     else:
-        prefill = f"{_pool(design, 'prefill')}, {design['prefill.token_budget_tokens']}"
-        pools = f"{prefill} → {_pool(design, 'decode')}, {design['decode.max_batch_requests']}"
-    return f"{pools}, {precision}, {_ROUTERS[design.text('router')]}"
+        assert workload.arrivals
+        assert workload.lengths
+        arrivals, lengths = workload.arrivals, workload.lengths
+        if arrivals.process == "statistics":
+            comes = f"arriving in the bursts of {arrivals.statistics}"
+        else:
+            comes = f"with {arrivals.process} arrivals"
+            comes += f" (CV {arrivals.burstiness_cv:g})" if arrivals.process == "gamma" else ""
+        if lengths.statistics:
+            size = f"lengths of {lengths.statistics}"
+        else:
+            assert lengths.prompt
+            assert lengths.output
+            size = f"{lengths.prompt.distribution} prompts and {lengths.output.distribution} outputs"
+        source = f"generated with seed {workload.seed}, {comes}, {size}"
+    prompt, output = float(requests.prompt_tokens.mean()), float(requests.output_tokens.mean())
+    return (
+        f"{len(requests):,} requests {source}; {number(requests.rate_rps)} requests/s over "
+        f"{seconds(requests.duration_s)}; on average {prompt:,.0f} prompt and {output:,.0f} output tokens"
+    )
 
 
-def _pool(design: Design, name: str) -> str:
-    return f"{design[f'{name}.clients']} {design[f'{name}.accelerator']} tp{design[f'{name}.tp']}"
-
-
-def short_metric(name: str) -> str:
-    """Return a metric as a table heading, e.g. ``e2e p90`` or ``USD/M tokens``."""
-    names = {
-        "usd_per_hour": "USD/h",
-        "usd_per_million_output_tokens": "USD/M tokens",
-        "energy_j_per_output_token": "J/token",
-        "output_tokens_per_s": "tokens/s",
-        "requests_per_s": "requests/s",
-        "goodput_rps": "good requests/s",
-    }
-    return names.get(name, name.removesuffix("_s").replace("_", " "))
+def axis_title(name: str) -> str:
+    """Return the title of a figure's axis."""
+    name_and_unit = f"{label(name)} ({unit(name)})" if unit(name) else label(name)
+    return f"{name_and_unit[0].upper()}{name_and_unit[1:]}, {better(name)}"

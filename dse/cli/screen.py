@@ -8,14 +8,14 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from dse.cli.console import err, figure, out
+from dse.cli.console import err, out
 from dse.evaluation import Evaluation
 from dse.output import FRONT, REPORT
 from dse.progress import Progress
 from dse.result import StudyResult, compare
 from dse.spec import StudySpec
 from dse.study import run_study
-from dse.words import short_design, short_metric
+from dse.words import figure, heading, row, seconds, short
 from simulator import Requests
 
 ROWS = 12
@@ -82,26 +82,26 @@ def _show_front(result: StudyResult, recommended: Evaluation) -> None:
         shown = {round(i * (len(front) - 1) / (ROWS - 1)) for i in range(ROWS)} | {knee}
     table = Table(title=f"Pareto front of {spec.name}", title_justify="left", box=None, pad_edge=False)
     table.add_column("")
-    table.add_column("design", overflow="fold")
+    table.add_column("clients", overflow="fold")
     for name in spec.objectives:
-        table.add_column(short_metric(name), justify="right", no_wrap=True)
+        table.add_column(heading(name), justify="right", no_wrap=True)
     table.add_column("limited by")
     for index, evaluation in enumerate(front):
         if index in shown:
             values = [figure(n, v) for n, v in zip(spec.objectives, evaluation.objectives, strict=True)]
             mark, style = ("→", "bold") if index == knee else ("", None)
-            table.add_row(mark, short_design(evaluation.design), *values, evaluation.bottleneck, style=style)
+            table.add_row(mark, short(result.deployment(evaluation)), *values, evaluation.bottleneck, style=style)
     out.print(table)
     if len(shown) < len(result.front):
         out.print(f"({len(result.front) - len(shown)} more in {FRONT})", style="dim")
-    out.print(f"\n[bold]recommended[/bold]: {short_design(recommended.design)}", soft_wrap=True)
+    out.print(f"\n[bold]recommended[/bold]: {row(result.deployment(recommended))}", soft_wrap=True)
     for slo in spec.slos:
         reached = (1 + recommended.figures[f"{slo.name}_excess"]) * slo.limit_s
-        out.print(f"  {slo.metric} p{slo.percentile:g} {figure('_s', reached)} of {figure('_s', slo.limit_s)} allowed")
+        out.print(f"  {slo.metric} p{slo.percentile:g} {seconds(reached)} of {seconds(slo.limit_s)} allowed")
     for neighbour in (knee - 1, knee + 1):
         if 0 <= neighbour < len(front):
             other = front[neighbour]
-            out.print(f"  not {short_design(other.design)}: {compare(spec, other, recommended)}", soft_wrap=True)
+            out.print(f"  not {row(result.deployment(other))}: {compare(spec, other, recommended)}", soft_wrap=True)
 
 
 def _show_nearest(result: StudyResult) -> None:
@@ -114,4 +114,4 @@ def _show_nearest(result: StudyResult) -> None:
         f"{name} by {nearest.figures[f'{name}_excess']:.0%}" for name, v in nearest.constraints.items() if v > 0
     )
     out.print("no design keeps every SLO", style="bold")
-    out.print(f"nearest: {short_design(nearest.design)}, which misses {broken}", soft_wrap=True)
+    out.print(f"nearest: {row(result.deployment(nearest))}, which misses {broken}", soft_wrap=True)

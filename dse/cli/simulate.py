@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from dse.cli.console import NOT_FEASIBLE, announce_compilation, err, figure, out, seconds
+from dse.cli.console import NOT_FEASIBLE, announce_compilation, err, out
 from dse.cli.overrides import change_workload
+from dse.words import number, seconds
 from simulator import SLO, Deployment, Pool, Result, SpecError, Workload
 from simulator import simulate as run_simulation
 
@@ -99,7 +100,7 @@ def _show(result: Result, slos: list[SLO]) -> None:
     figures.add_column("", justify="right")
     for name, value in summary.items():
         if name.split("_")[0] not in ("ttft", "tpot", "itl", "e2e"):
-            figures.add_row(name, figure(name, value))
+            figures.add_row(name, seconds(value) if name == "span_s" else number(value))
     out.print(figures)
     for use in result.pools:
         out.print(

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from dse.evaluation import Evaluation
 from dse.objectives import direction_of
-from dse.pareto import losses
-from dse.result import StudyResult, compare
+from dse.pareto import losses, scaled
+from dse.result import SAME, StudyResult, compare
 from simulator import Deployment, Result
 
 Floats = npt.NDArray[np.float64]
@@ -22,8 +22,6 @@ SHOWN = 12
 """Designs with figures of their own."""
 LEAST = 5
 """Designs shown if none is feasible."""
-TWINS = 0.005
-"""Relative difference below which two designs count as equal in an objective."""
 
 LEVELS: Floats = np.concatenate([np.linspace(0, 0.9, 91), np.linspace(0.9, 0.99, 61)[1:], np.linspace(0.99, 1, 46)[1:]])
 """Cumulative shares at which latency curves are drawn: closer where promises are made."""
@@ -139,9 +137,7 @@ class Chosen:
         """Return losses in units of the front's ranges, from its best values; shape (n, objectives)."""
         names = self.result.spec.objectives
         front = losses(np.array([e.objectives for e in self.result.front]), names)
-        span = np.ptp(front, axis=0)
-        here = losses(np.array([e.objectives for e in evaluations]), names)
-        return np.asarray((here - front.min(axis=0)) / np.where(span > 0, span, 1.0))
+        return scaled(losses(np.array([e.objectives for e in evaluations]), names), front)
 
     def distance(self, design: Named) -> float:
         """Return how far a design is from the best of every objective."""
@@ -153,7 +149,7 @@ class Chosen:
         best = self.recommended
         if best is None:
             return ()
-        from dse.report.words import brief
+        from dse.words import brief
 
         names, found = self.result.spec.objectives, dict[str, Rival]()
         if len(names) == 1:
@@ -166,7 +162,7 @@ class Chosen:
             rank = [
                 i
                 for i in np.argsort(np.linalg.norm(points - here, axis=1), kind="stable")
-                if values[i, column] < own[column] - TWINS * abs(own[column])
+                if values[i, column] < own[column] - SAME * abs(own[column])
             ]
             if not rank:
                 continue

@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from dse import words
 from dse.evaluation import Evaluation
 from dse.objectives import direction_of
-from dse.report import words
 from dse.report.chosen import LEVELS, Chosen, Named, latency_curve
 from simulator import SLO
 

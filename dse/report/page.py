@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from html import escape
 from importlib.metadata import PackageNotFoundError, version
 
+from dse import words
 from dse.library import load_study, study_names
-from dse.report import figures, tables, words
+from dse.report import figures, tables
 from dse.report.chosen import LEAST, Chosen, Named
 from dse.report.figures import Json
 from dse.report.script import JS

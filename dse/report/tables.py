@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from dse import words
 from dse.evaluation import Evaluation
-from dse.report import words
 from dse.report.chosen import Chosen, Named
 from simulator import catalog
 from simulator.metrics import PoolUse
@@ -163,7 +163,7 @@ def rivals(chosen: Chosen) -> str:
         cells = [
             design_cell(rival.design, link=rival.design.tag in shown),
             text(rival.role, "long"),
-            text(words.relabelled(rival.trade, spec), "long"),
+            text(rival.trade, "long"),
         ]
         if len(spec.objectives) > 1:
             gains = [

@@ -11,8 +11,8 @@ import plotly.graph_objects as go
 import pytest
 from plotly.offline import get_plotlyjs
 
-from dse import StudyResult, StudySpec, run_study
-from dse.report import render_report, words
+from dse import StudyResult, StudySpec, run_study, words
+from dse.report import render_report
 from dse.report.chosen import SHOWN, Chosen, quantiles, spread
 
 QUESTION = '<script>alert("who & why")</script>'
