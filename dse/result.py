@@ -34,7 +34,7 @@ class Clock:
     wall_s
         From the first proposal to the last result.
     optuna_s
-        In Optuna: proposing designs and taking in results.
+        In Optuna: proposing designs, taking in results and writing its journal.
     simulator_cpu_s
         Processor time of all evaluations, over all processes.
     """

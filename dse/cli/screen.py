@@ -64,7 +64,7 @@ def show_result(result: StudyResult, folder: Path) -> None:
     out.print(
         f"{len(result.simulated)} designs simulated, {excluded} excluded before simulation, "
         f"{len(result.feasible)} feasible, front {len(result.front)}, in {clock.wall_s:.1f} s "
-        f"(simulator {clock.simulator_cpu_s:.1f} CPU s, Optuna {share:.0%} of the time)",
+        f"(simulator {clock.simulator_cpu_s:.1f} CPU s, Optuna and its journal {share:.0%} of the time)",
         soft_wrap=True,
     )
     if result.recommended is None:
