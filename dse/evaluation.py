@@ -16,6 +16,8 @@ from search_spaces import Design, to_deployment
 from simulator import Deployment, Overload, Requests, SpecError, simulate
 from simulator.performance.engine import engine_of
 from simulator.performance.memory import DoesNotFit, kv_blocks
+from simulator.performance.price import pool_usd_per_hour, service_usd_per_hour
+from simulator.spec.stages import services_of
 
 
 @dataclass(frozen=True)
@@ -90,10 +92,9 @@ def obstacle(deployment: Deployment, spec: StudySpec) -> tuple[str, str, float] 
         )
     try:
         engines = [engine_of(pool) for pool in deployment.pools]
-        price = sum(
-            pool.accelerators * engine.accelerator.price_usd_per_hour
-            for pool, engine in zip(deployment.pools, engines, strict=True)
-        )
+        price = sum(pool_usd_per_hour(pool) for pool in deployment.pools)
+        stages = {stage.name: stage for stage in services_of(spec.workload.pipeline)}
+        price += sum(service_usd_per_hour(service, stages[service.stage]) for service in deployment.services)
         if limits.usd_per_hour and price > limits.usd_per_hour:
             excess = price / limits.usd_per_hour - 1
             return "usd_per_hour", f"{price:.2f} USD/h, {limits.usd_per_hour:g} allowed", excess
@@ -115,7 +116,7 @@ def not_simulated(design: Design, spec: StudySpec, constraint: str, reason: str,
 def precheck(design: Design, spec: StudySpec) -> Evaluation | None:
     """Return the record of a design that cannot be simulated; None if it can."""
     try:
-        deployment = to_deployment(design, spec.model)
+        deployment = to_deployment(design, spec.model, spec.services)
     except ValidationError as error:
         return not_simulated(design, spec, "possible", error.errors()[0]["msg"], 1.0)
     found = obstacle(deployment, spec)
@@ -126,7 +127,7 @@ def evaluate(design: Design, spec: StudySpec, requests: Requests) -> Evaluation:
     """Simulate a design that passed :func:`precheck` and hold it against the study's SLOs."""
     start = time.process_time()
     try:
-        result = simulate(to_deployment(design, spec.model), requests)
+        result = simulate(to_deployment(design, spec.model, spec.services), requests, pipeline=spec.workload.pipeline)
     except Overload as error:
         return not_simulated(design, spec, "overload", str(error), 1.0)
     figures, constraints = result.summary(), {}

@@ -125,11 +125,12 @@ class StudyResult:
 
     def deployment(self, evaluation: Evaluation) -> Deployment:
         """Return the deployment of a design."""
-        return to_deployment(evaluation.design, self.spec.model)
+        return to_deployment(evaluation.design, self.spec.model, self.spec.services)
 
     def simulate(self, evaluation: Evaluation) -> Result:
         """Return the full simulation of a design, as it was evaluated."""
-        return simulate(self.deployment(evaluation), self.requests)
+        pipeline = self.spec.workload.pipeline
+        return simulate(self.deployment(evaluation), self.requests, pipeline=pipeline)
 
     @cached_property
     def trials(self) -> pd.DataFrame:

@@ -9,8 +9,10 @@ from pydantic import AfterValidator, Field, model_validator
 from dse.objectives import direction_of
 from search_spaces.serving import ServingSpace
 from simulator import catalog
+from simulator.lowering import check_services
 from simulator.spec.base import Spec
 from simulator.spec.slo import SLO
+from simulator.spec.stages import Service, services_of
 from simulator.spec.workload import Workload
 
 
@@ -50,6 +52,9 @@ class StudySpec(Spec):
         description="model to serve: a catalogued name or the path of a Hugging Face config.json"
     )
     workload: Workload = Field(description="requests to serve")
+    services: tuple[Service, ...] = Field(
+        default=(), description="clients of the pipeline's service stages, the same in every design"
+    )
     space: ServingSpace = Field(description="what may vary")
     objectives: tuple[Objective, ...] = Field(
         min_length=1, max_length=4, description="what to optimise; the direction follows from the metric"
@@ -71,4 +76,7 @@ class StudySpec(Spec):
             raise ValueError(f"slos: one limit for each metric and percentile, given {', '.join(names)}")
         for name in self.space.accelerators:
             catalog.accelerator(name)
+        for service in self.services:
+            catalog.device(service.device)
+        check_services(self.services, services_of(self.workload.pipeline))
         return self

@@ -25,6 +25,7 @@ from simulator.spec.deployment import (
     Router,
     WeightPrecision,
 )
+from simulator.spec.stages import Service
 
 Count = Annotated[int, Field(ge=1)]
 PREFILL_BATCH = 256
@@ -91,8 +92,8 @@ class ServingSpace(Spec):
         )
 
 
-def to_deployment(design: Design, model: str) -> Deployment:
-    """Return the deployment that a design describes, serving a model.
+def to_deployment(design: Design, model: str, services: tuple[Service, ...] = ()) -> Deployment:
+    """Return the deployment that a design describes, serving a model, with the given services around it.
 
     Raises
     ------
@@ -115,7 +116,7 @@ def to_deployment(design: Design, model: str) -> Deployment:
             _pool(design, model, "decode", "decode", decode),
         )
     router = design["router"]
-    return Deployment(pools=pools, router=router, handover_router=router)  # type: ignore[arg-type]
+    return Deployment(pools=pools, router=router, handover_router=router, services=services)  # type: ignore[arg-type]
 
 
 def _pool(design: Design, model: str, name: str, role: Role, batching: Batching) -> Pool:

@@ -3,12 +3,12 @@
 Definitions (times of one request; a rejected request has infinite latencies):
 
 - TTFT: first token − arrival.
-- E2E: last token − arrival.
+- E2E: end of the last stage (without services after the LLM: last token) − arrival.
 - TPOT: (last token − first token) / (output tokens − 1), for requests with at least two output tokens.
 - ITL: time between two consecutive tokens of a request, over all tokens of all requests, from a histogram of
   0.8 % wide bins (the upper edge is reported).
 - A percentile p is the smallest value that at least p percent do not exceed.
-- The span runs from the first arrival to the last token; devices are paid and powered for all of it.
+- The span runs from the first arrival to the end of the last request; devices are paid and powered for all of it.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from simulator import catalog
 from simulator.kernel.layout import ITL_BITS, REJECTED
-from simulator.lowering import Lowered, PoolPlan
+from simulator.lowering import Lowered, PoolPlan, ServicePlan
 from simulator.performance.power import energy_j
+from simulator.performance.price import pool_usd_per_hour, service_usd_per_hour
 from simulator.spec.deployment import Deployment
 from simulator.spec.slo import SLO, LatencyMetric
 from simulator.workload import PS_PER_S
@@ -95,6 +97,36 @@ class PoolUse:
         return max(resources, key=lambda name: resources[name]) if self.busy > 0.5 else "nothing"
 
 
+@dataclass(frozen=True)
+class ServiceUse:
+    """What the clients of one service did.
+
+    Attributes
+    ----------
+    name
+        Stage, and device.
+    busy
+        Share of the span in which its clients worked, averaged over clients.
+    requests
+        Requests served.
+    mean_batch
+        Requests per batch.
+    energy_j
+        Energy of its devices over the span.
+    """
+
+    name: str
+    busy: float
+    requests: int
+    mean_batch: float
+    energy_j: float
+
+    @property
+    def bottleneck(self) -> str:
+        """What more of would help: clients, if they are busy for more than half the span."""
+        return "clients" if self.busy > 0.5 else "nothing"
+
+
 @dataclass(frozen=True, eq=False)
 class Result:
     """Outcome of a simulation."""
@@ -112,8 +144,8 @@ class Result:
 
     @cached_property
     def span_s(self) -> float:
-        """Seconds from the first arrival to the last token."""
-        return max(float(self._requests["finish_ps"].max()) / PS_PER_S, 1e-12)
+        """Seconds from the first arrival to the end of the last request."""
+        return max(float(self._requests["done_ps"].max()) / PS_PER_S, 1e-12)
 
     @property
     def requests_total(self) -> int:
@@ -143,12 +175,18 @@ class Result:
     @cached_property
     def e2e_s(self) -> Floats:
         """End-to-end latency, shape (requests,), infinite if rejected."""
-        return self._since_arrival_s("finish_ps")
+        return self._since_arrival_s("done_ps")
 
     @cached_property
     def queue_s(self) -> Floats:
-        """Time before the first admission, shape (requests,), infinite if rejected."""
+        """Time before the first admission to an LLM client, shape (requests,), infinite if rejected."""
         return self._since_arrival_s("scheduled_ps")
+
+    @cached_property
+    def service_s(self) -> Floats:
+        """Time queued and served in all services, shape (requests,)."""
+        seconds: Floats = self._requests["service_ps"] / PS_PER_S
+        return seconds
 
     @cached_property
     def tpot_s(self) -> Floats:
@@ -207,8 +245,9 @@ class Result:
 
     @property
     def usd_per_hour(self) -> float:
-        """Price of all accelerators."""
-        return sum(plan.pool.accelerators * plan.engine.accelerator.price_usd_per_hour for plan in self.lowered.pools)
+        """Price of all devices."""
+        pools = sum(pool_usd_per_hour(plan.pool) for plan in self.lowered.pools)
+        return pools + sum(service_usd_per_hour(plan.service, plan.stage) for plan in self.lowered.services)
 
     @property
     def usd_per_million_output_tokens(self) -> float:
@@ -262,16 +301,59 @@ class Result:
             ),
         )
 
+    @cached_property
+    def services(self) -> tuple[ServiceUse, ...]:
+        """Use of each service, in the deployment's order."""
+        return tuple(self._service_use(plan) for plan in self.lowered.services)
+
+    def _service_use(self, plan: ServicePlan) -> ServiceUse:
+        service, cost = plan.service, plan.cost
+        rows = self.lowered.memory.clients[plan.first : plan.first + service.clients]
+        batches, served = int(rows["steps"].sum()), int(rows["service_requests"].sum())
+        steps = self.lowered.memory.step_histogram(plan.first)
+        mean_batch = served / max(batches, 1)
+        size = min(round(mean_batch), len(cost.sequences_s) - 1)
+        compute = float(steps @ cost.linear_compute_s) + batches * float(cost.sequences_compute_s[size])
+        memory = float(steps @ cost.linear_memory_s) + batches * float(cost.sequences_memory_s[size])
+        busy = float(rows["busy_ps"].sum()) / PS_PER_S
+        return ServiceUse(
+            name=f"{service.stage} on {service.device}",
+            busy=busy / self.span_s / service.clients,
+            requests=served,
+            mean_batch=mean_batch,
+            energy_j=energy_j(
+                catalog.device(service.device),
+                service.devices_in_all(plan.stage),
+                self.span_s,
+                busy / service.clients,
+                compute / service.clients,
+                memory / service.clients,
+            ),
+        )
+
+    @property
+    def _uses(self) -> tuple[PoolUse | ServiceUse, ...]:
+        return (*self.pools, *self.services)
+
     @property
     def energy_j(self) -> float:
-        """Energy of all accelerators over the span."""
-        return sum(use.energy_j for use in self.pools)
+        """Energy of all devices over the span."""
+        return sum(use.energy_j for use in self._uses)
 
     @property
     def bottleneck(self) -> str:
-        """Pool and resource that limit the deployment most: the busiest pool's bottleneck."""
+        """Pool or service, and its resource, that limit the deployment most.
+
+        An LLM client is busy whenever it decodes anything, a service only as long as its work takes. So a service
+        limits if it is busy for more than 70 % of the span, and for longer than requests wait for room at any pool;
+        else it is the busiest pool.
+        """
+        service = max(self.services, key=lambda use: use.busy, default=None)
+        waiting = max(max(use.blocked_by_kv, use.blocked_by_batch) for use in self.pools)
+        if service and service.busy > max(0.7, waiting):
+            return f"{service.name}: {service.bottleneck}"
         busiest = max(self.pools, key=lambda use: use.busy)
-        return busiest.bottleneck if len(self.pools) == 1 else f"{busiest.name}: {busiest.bottleneck}"
+        return busiest.bottleneck if len(self._uses) == 1 else f"{busiest.name}: {busiest.bottleneck}"
 
     def summary(self) -> dict[str, float]:
         """Return the figures that objectives and tables use, units at the end of the names."""
@@ -305,6 +387,7 @@ class Result:
             "prompt_tokens": rows["prompt_tokens"],
             "output_tokens": rows["output_tokens"],
             "queue_s": np.where(served, self.queue_s, np.nan),
+            "service_s": np.where(served, self.service_s, np.nan),
             "ttft_s": np.where(served, self.ttft_s, np.nan),
             "tpot_s": tpot,
             "e2e_s": np.where(served, self.e2e_s, np.nan),

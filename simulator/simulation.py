@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from simulator.errors import Overload
 from simulator.kernel import run_compiled
 from simulator.lowering import NO_LIMIT, lower
 from simulator.metrics import Result
 from simulator.spec.deployment import Deployment
+from simulator.spec.stages import LLM_ALONE, Stage
 from simulator.spec.workload import Workload
 from simulator.workload import Requests, build_requests
 
 
-def simulate(deployment: Deployment, workload: Workload | Requests, *, max_run: int = NO_LIMIT) -> Result:
+def simulate(
+    deployment: Deployment,
+    workload: Workload | Requests,
+    *,
+    pipeline: Sequence[Stage] | None = None,
+    max_run: int = NO_LIMIT,
+) -> Result:
     """Serve a workload on a deployment and return what happened.
 
     Parameters
@@ -20,6 +29,8 @@ def simulate(deployment: Deployment, workload: Workload | Requests, *, max_run: 
         Pools, routers and link.
     workload
         What arrives: a specification, or requests already built from one (quicker when used repeatedly).
+    pipeline
+        Stages of every request, if ``workload`` is requests already built; the LLM alone if absent.
     max_run
         Decode iterations that may be advanced at once; 1 steps through every iteration. The result is the same.
 
@@ -44,8 +55,11 @@ def simulate(deployment: Deployment, workload: Workload | Requests, *, max_run: 
     >>> simulate(deployment, workload).rejected
     0
     """
-    requests = workload if isinstance(workload, Requests) else build_requests(workload)
-    lowered = lower(deployment, requests, max_run=max_run)
+    if isinstance(workload, Requests):
+        requests = workload
+    else:
+        requests, pipeline = build_requests(workload), workload.pipeline
+    lowered = lower(deployment, requests, pipeline=pipeline or LLM_ALONE, max_run=max_run)
     run_compiled(lowered.memory)
     if lowered.memory.world["overrun"][0]:
         done = int((lowered.memory.requests["finish_ps"] >= 0).sum())

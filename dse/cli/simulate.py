@@ -67,7 +67,9 @@ def simulate(
         write_whole(table, lambda path: result.requests().to_csv(path))
     if as_json:
         pools = [{**vars(use), "bottleneck": use.bottleneck} for use in result.pools]
-        typer.echo(json.dumps({**result.summary(), "bottleneck": result.bottleneck, "pools": pools}, indent=2))
+        services = [vars(use) for use in result.services]
+        figures = {**result.summary(), "bottleneck": result.bottleneck, "pools": pools, "services": services}
+        typer.echo(json.dumps(figures, indent=2))
     else:
         _show(result, slos)
     if broken:
@@ -106,6 +108,11 @@ def _show(result: Result, slos: list[SLO]) -> None:
         out.print(
             f"pool {use.name}: busy {use.busy:.0%}, compute {use.compute:.0%}, "
             f"memory bandwidth {use.memory_bandwidth:.0%}, KV peak {use.kv_peak:.0%}; limited by {use.bottleneck}"
+        )
+    for service in result.services:
+        out.print(
+            f"service {service.name}: busy {service.busy:.0%}, {service.mean_batch:.1f} requests a batch; "
+            f"limited by {service.bottleneck}"
         )
     for slo in slos:
         reached = seconds(result.percentile_s(slo.metric, slo.percentile))

@@ -1,4 +1,4 @@
-"""Look up accelerators and models by name."""
+"""Look up accelerators, processors and models by name."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from simulator.catalog.accelerator import Accelerator
+from simulator.catalog.cpu import Cpu
 from simulator.catalog.huggingface import model_from_config
 from simulator.catalog.model import Model
 from simulator.errors import unknown_name
@@ -38,6 +39,46 @@ def accelerator(name: str) -> Accelerator:
     return Accelerator.parse({"name": name, **entries[name]}, source=f"accelerators.yaml: {name}")
 
 
+@cache
+def cpu(name: str) -> Cpu:
+    """Return a catalogued server processor.
+
+    Parameters
+    ----------
+    name
+        One of :func:`cpu_names`.
+
+    Raises
+    ------
+    SpecError
+        If the catalog has no such processor; close names are suggested.
+    """
+    entries = _entries("cpus.yaml")
+    if name not in entries:
+        raise unknown_name("cpu", name, entries)
+    return Cpu.parse({"name": name, **entries[name]}, source=f"cpus.yaml: {name}")
+
+
+def device(name: str) -> Accelerator | Cpu:
+    """Return a catalogued accelerator or server processor.
+
+    Parameters
+    ----------
+    name
+        One of :func:`accelerator_names` or :func:`cpu_names`.
+
+    Raises
+    ------
+    SpecError
+        If the catalog has neither; close names are suggested.
+    """
+    if name in _entries("cpus.yaml"):
+        return cpu(name)
+    if name in _entries("accelerators.yaml"):
+        return accelerator(name)
+    raise unknown_name("device", name, (*cpu_names(), *accelerator_names()))
+
+
 def model(name_or_path: str | Path) -> Model:
     """Return a catalogued model, or one described by a Hugging Face ``config.json``.
 
@@ -60,6 +101,12 @@ def model(name_or_path: str | Path) -> Model:
 def accelerator_names() -> tuple[str, ...]:
     """Return the names of all catalogued accelerators, sorted."""
     return tuple(sorted(_entries("accelerators.yaml")))
+
+
+@cache
+def cpu_names() -> tuple[str, ...]:
+    """Return the names of all catalogued server processors, sorted."""
+    return tuple(sorted(_entries("cpus.yaml")))
 
 
 @cache

@@ -6,7 +6,7 @@ from simulator.kernel.cost import knot_of
 from simulator.kernel.heaps import (
     next_finish_iteration,
     next_to_finish,
-    push_handover,
+    push_hop,
     remove_finish,
 )
 from simulator.kernel.latency_histogram import count_gap, count_series
@@ -15,12 +15,12 @@ from simulator.kernel.layout import (
     BLOCKED_BUDGET,
     BLOCKED_KV,
     DECODING,
-    DONE,
-    ON_THE_WAY,
+    HANDED_OVER,
     PREFILLING,
     ROLE_PREFILL,
 )
 from simulator.kernel.lists import stop_running
+from simulator.kernel.pipeline import leave_stage
 from simulator.kernel.planning import start_decoding
 from simulator.kernel.routing import route
 
@@ -45,16 +45,16 @@ def count_token_gaps(world, client, requests, scratch):
 
 
 @compiled
-def finish(client, requests, r, c, context, now):
-    """Let a request leave the client and the system."""
+def finish(world, client, requests, scratch, r, c, context, now):
+    """Let a request that has all its tokens leave the client."""
     request = requests[r]
     request.generated = request.output_tokens
     request.finish_ps = now
-    request.state = DONE
     request.client = c
     client.free_blocks += blocks_held(client, request, context)
     client.outstanding -= 1
     stop_running(client, requests, r)
+    leave_stage(world, client, requests, scratch, r, now)
 
 
 @compiled
@@ -79,7 +79,7 @@ def end_decodes(world, client, requests, scratch, c, now):
         client.decoding -= 1
         client.context_tokens -= context
         count_phase(client, scratch, context, -1)
-        finish(client, requests, r, c, context, now)
+        finish(world, client, requests, scratch, r, c, context, now)
 
 
 @compiled
@@ -95,15 +95,15 @@ def end_prompt(world, clients, requests, scratch, r, c, now):
         count_gap(world, scratch, now - request.last_token_ps, 1)
     client.outstanding_tokens -= 1
     if request.generated == request.output_tokens:
-        finish(client, requests, r, c, context, now)
+        finish(world, client, requests, scratch, r, c, context, now)
     elif client.role == ROLE_PREFILL:
         stop_running(client, requests, r)
         client.outstanding -= 1
-        request.state = ON_THE_WAY
+        request.state = HANDED_OVER
         request.last_token_ps = now
-        request.handover_ps = now + client.link_latency_ps + request.prompt_tokens * client.link_ps_per_token
-        request.client = route(world, clients, request, True, now, c)
-        push_handover(world, requests, scratch, r)
+        request.hop_ps = now + client.link_latency_ps + request.prompt_tokens * client.link_ps_per_token
+        request.client = route(world, clients, scratch, request, True, now, c)
+        push_hop(world, requests, scratch, r)
     else:
         start_decoding(client, requests, scratch, r, context, now)
 

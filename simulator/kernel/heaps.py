@@ -114,16 +114,14 @@ def reschedule(world, clients, scratch, c, event_ps):
 
 @compiled
 def _earlier(requests, a, b):
-    return requests[a].handover_ps < requests[b].handover_ps or (
-        requests[a].handover_ps == requests[b].handover_ps and a < b
-    )
+    return requests[a].hop_ps < requests[b].hop_ps or (requests[a].hop_ps == requests[b].hop_ps and a < b)
 
 
 @compiled
-def push_handover(world, requests, scratch, r):
+def push_hop(world, requests, scratch, r):
     """Add a request whose KV is on its way to a decode client."""
-    heap, slot = world.handover_heap, world.handovers
-    world.handovers += 1
+    heap, slot = world.hop_heap, world.hops
+    world.hops += 1
     while slot > 0:
         parent = (slot - 1) >> 1
         other = scratch[heap + parent]
@@ -135,12 +133,12 @@ def push_handover(world, requests, scratch, r):
 
 
 @compiled
-def pop_handover(world, requests, scratch):
+def pop_hop(world, requests, scratch):
     """Take the request whose KV arrives first."""
-    heap = world.handover_heap
+    heap = world.hop_heap
     first = scratch[heap]
-    world.handovers -= 1
-    size, r, slot = world.handovers, scratch[heap + world.handovers], 0
+    world.hops -= 1
+    size, r, slot = world.hops, scratch[heap + world.hops], 0
     while True:
         child = 2 * slot + 1
         if child >= size:

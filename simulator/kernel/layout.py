@@ -20,12 +20,15 @@ LONGEST_RUN = 1 << 16
 LONGEST_STEP_PS = 1 << 40
 
 # Roles, policies and routers, as a client's or the world's record holds them.
-ROLE_BOTH, ROLE_PREFILL, ROLE_DECODE = 0, 1, 2
+ROLE_BOTH, ROLE_PREFILL, ROLE_DECODE, ROLE_SERVICE = 0, 1, 2, 3
 POLICY_STATIC, POLICY_CONTINUOUS, POLICY_CHUNKED = 0, 1, 2
 ROUTER_ROUND_ROBIN, ROUTER_JOIN_SHORTEST_QUEUE, ROUTER_LEAST_OUTSTANDING_TOKENS = 0, 1, 2
 
-# States of a request.
-UNSEEN, WAITING, READY, PREFILLING, DECODING, ON_THE_WAY, DONE, REJECTED = 0, 1, 2, 3, 4, 5, 6, 7
+# Which length of a request the work of a service depends on.
+QUANTITY_NONE, QUANTITY_QUERY, QUANTITY_PROMPT, QUANTITY_OUTPUT = 0, 1, 2, 3
+
+# States of a request; READY: its KV is on the decode client, HANDED_OVER: on its way there, HOPPING: between stages.
+UNSEEN, WAITING, READY, PREFILLING, DECODING, HANDED_OVER, HOPPING, DONE, REJECTED = 0, 1, 2, 3, 4, 5, 6, 7, 8
 
 # Why the head of a waiting queue was left there.
 BLOCKED_NOT, BLOCKED_KV, BLOCKED_BATCH, BLOCKED_BUDGET = 0, 1, 2, 3
@@ -51,14 +54,19 @@ REQUEST = np.dtype(
         ("first_token_ps", "i8"),
         ("finish_ps", "i8"),
         ("last_token_ps", "i8"),  # when it last joined a client's decodes, or was preempted
-        ("handover_ps", "i8"),
+        ("hop_ps", "i8"),  # when it reaches its decode client or next stage
+        ("joined_ps", "i8"),  # when it joined the queue of a service
+        ("service_ps", "i8"),
+        ("done_ps", "i8"),
         ("joined_iteration", "i8"),  # of the client's decode iterations
+        ("query_tokens", "i4"),
         ("prompt_tokens", "i4"),
         ("output_tokens", "i4"),
         ("generated", "i4"),  # stale while decoding: finish iteration says how many are left
         ("prefilled", "i4"),
         ("chunk", "i4"),  # prompt tokens in the step under way
         ("state", "i4"),
+        ("stage", "i4"),
         ("client", "i4"),
         ("prefill_client", "i4"),
         ("next", "i4"),  # in the waiting queue or the running list
@@ -73,7 +81,9 @@ CLIENT = np.dtype(
     [
         # What it is.
         ("role", "i4"),
+        ("stage", "i4"),
         ("policy", "i4"),
+        ("quantity", "i4"),
         ("max_batch", "i4"),
         ("token_budget", "i4"),
         ("block_tokens", "i4"),
@@ -83,6 +93,7 @@ CLIENT = np.dtype(
         ("attention_ps", "i8"),
         ("prefill_pair", "i8"),
         ("prefill_read", "i8"),
+        ("max_wait_ps", "i8"),
         ("link_latency_ps", "i8"),
         ("link_ps_per_token", "i8"),
         ("linear", "i8"),  # offset in tables
@@ -103,6 +114,8 @@ CLIENT = np.dtype(
         ("free_blocks", "i8"),  # at the start of the run under way
         ("waiting_head", "i4"),
         ("waiting_tail", "i4"),
+        ("waiting", "i4"),  # services only
+        ("batch_head", "i4"),  # services only: first request of the batch under way
         ("running_tail", "i4"),
         ("fresh_head", "i4"),  # first running request that may not have decoded here yet
         ("prefill_head", "i4"),  # first running request that prefills in the step under way
@@ -118,6 +131,7 @@ CLIENT = np.dtype(
         # What it did.
         ("busy_ps", "i8"),
         ("steps", "i8"),
+        ("service_requests", "i8"),
         ("prefill_tokens", "i8"),
         ("decode_tokens", "i8"),
         ("decode_context_tokens", "i8"),
@@ -135,13 +149,17 @@ WORLD = np.dtype(
     [
         ("router", "i4"),
         ("handover_router", "i4"),
-        ("arrival_pointer", "i4"),  # of round-robin
-        ("handover_pointer", "i4"),
+        ("handover_pointer", "i4"),  # of round-robin
+        ("stages", "i4"),
+        ("llm_stage", "i4"),
         ("max_run", "i8"),
+        ("both_capacity_tokens", "i8"),
+        ("prefill_capacity_tokens", "i8"),
         ("decode_capacity_tokens", "i8"),
+        ("stage_table", "i8"),  # offset in scratch: first client, last client + 1, round-robin pointer of each stage
         ("event_heap", "i8"),  # offset in scratch: event_ps of each slot, then its client
-        ("handover_heap", "i8"),  # offset in scratch: requests
-        ("handovers", "i8"),
+        ("hop_heap", "i8"),  # offset in scratch: requests
+        ("hops", "i8"),
         ("itl_histogram", "i8"),  # offset in scratch
         ("events", "i8"),
         ("overrun", "i8"),  # whether the horizon was reached

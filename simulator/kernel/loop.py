@@ -1,15 +1,16 @@
-"""The event loop: arrivals, hand-overs and client events, in this order when simultaneous."""
+"""The event loop: arrivals, hand-overs and hops, and client events, in this order when simultaneous."""
 
 from simulator.kernel._compile import compiled
 from simulator.kernel.blocks import blocks_held
 from simulator.kernel.completion import end_step
 from simulator.kernel.cost import run_ps
-from simulator.kernel.heaps import pop_handover, reschedule
-from simulator.kernel.layout import HORIZON_PS, NEVER, READY, REJECTED, WAITING
+from simulator.kernel.heaps import pop_hop, reschedule
+from simulator.kernel.layout import HANDED_OVER, HORIZON_PS, NEVER, READY, REJECTED, ROLE_SERVICE, WAITING
 from simulator.kernel.lists import push_back
 from simulator.kernel.planning import plan
 from simulator.kernel.progress import steps_ended
-from simulator.kernel.routing import route
+from simulator.kernel.routing import can_ever_hold, route
+from simulator.kernel.service import end_batch, plan_service
 
 
 @compiled
@@ -21,8 +22,11 @@ def enqueue(world, clients, requests, scratch, c, r, now):
     client = clients[c]
     alone = client.waiting_head < 0
     push_back(client, requests, r)
+    if client.role == ROLE_SERVICE:
+        client.waiting += 1
+        requests[r].joined_ps = now
     if client.run_steps == 0:
-        if client.event_ps == NEVER:
+        if client.event_ps > now:
             reschedule(world, clients, scratch, c, now)
     elif client.run_steps > 1 and alone:
         client.run_steps = steps_ended(client, now) + 1
@@ -30,23 +34,30 @@ def enqueue(world, clients, requests, scratch, c, r, now):
 
 
 @compiled
-def arrive(world, clients, requests, scratch, r):
-    """Route an arriving request, or reject it."""
+def reach_stage(world, clients, requests, scratch, r, now):
+    """Route a request to a client of the stage that it reached."""
     request = requests[r]
-    c = route(world, clients, request, False, request.arrival_ps, -1)
-    if c < 0:
-        request.state = REJECTED
-        return
+    c = route(world, clients, scratch, request, False, now, -1)
     request.state = WAITING
-    request.client = c
-    enqueue(world, clients, requests, scratch, c, r, request.arrival_ps)
+    if clients[c].role != ROLE_SERVICE:
+        request.client = c
+    enqueue(world, clients, requests, scratch, c, r, now)
+
+
+@compiled
+def arrive(world, clients, requests, scratch, r):
+    """Let a request enter the first stage, or reject it if the LLM stage could never hold it."""
+    if can_ever_hold(world, requests[r]):
+        reach_stage(world, clients, requests, scratch, r, requests[r].arrival_ps)
+    else:
+        requests[r].state = REJECTED
 
 
 @compiled
 def hand_over(world, clients, requests, scratch, r):
     """Free the KV of a request on its prefill client and queue it at its decode client."""
     request = requests[r]
-    now = request.handover_ps
+    now = request.hop_ps
     source = clients[request.prefill_client]
     source.free_blocks += blocks_held(source, request, request.prompt_tokens)
     if source.event_ps == NEVER and source.waiting_head >= 0:
@@ -71,23 +82,32 @@ def run(world, clients, requests, scratch, tables):
     arrived = 0
     while True:
         client_ps = scratch[world.event_heap]
-        handover_ps = NEVER
-        if world.handovers > 0:
-            handover_ps = requests[scratch[world.handover_heap]].handover_ps
+        hop_ps = NEVER
+        if world.hops > 0:
+            hop_ps = requests[scratch[world.hop_heap]].hop_ps
         if (
             arrived < requests.shape[0]
-            and requests[arrived].arrival_ps <= handover_ps
+            and requests[arrived].arrival_ps <= hop_ps
             and requests[arrived].arrival_ps <= client_ps
         ):
             arrive(world, clients, requests, scratch, arrived)
             arrived += 1
-        elif handover_ps < NEVER and handover_ps <= client_ps:
-            hand_over(world, clients, requests, scratch, pop_handover(world, requests, scratch))
+        elif hop_ps < NEVER and hop_ps <= client_ps:
+            r = pop_hop(world, requests, scratch)
+            if requests[r].state == HANDED_OVER:
+                hand_over(world, clients, requests, scratch, r)
+            else:
+                reach_stage(world, clients, requests, scratch, r, requests[r].hop_ps)
         elif client_ps < HORIZON_PS:
             c = scratch[world.event_heap + clients.shape[0]]
-            if clients[c].run_steps > 0:
-                end_step(world, clients, requests, scratch, c, client_ps)
-            plan(world, clients, requests, scratch, tables, c, client_ps)
+            if clients[c].role == ROLE_SERVICE:
+                if clients[c].run_steps > 0:
+                    end_batch(world, clients[c], requests, scratch, client_ps)
+                plan_service(world, clients, requests, scratch, tables, c, client_ps)
+            else:
+                if clients[c].run_steps > 0:
+                    end_step(world, clients, requests, scratch, c, client_ps)
+                plan(world, clients, requests, scratch, tables, c, client_ps)
         else:
             world.overrun = client_ps < NEVER
             return

@@ -8,7 +8,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from simulator.kernel.layout import CLIENT, ITL_BINS, LINEAR_KNOTS, NEVER, REQUEST, WORLD
+from simulator.kernel.layout import (
+    CLIENT,
+    ITL_BINS,
+    LINEAR_KNOTS,
+    NEVER,
+    REQUEST,
+    ROLE_BOTH,
+    ROLE_DECODE,
+    ROLE_PREFILL,
+    WORLD,
+)
 
 Integers = npt.NDArray[np.int64]
 
@@ -53,6 +63,8 @@ def allocate(
     router: int,
     handover_router: int,
     max_run: int,
+    query_tokens: npt.NDArray[np.integer] | None = None,
+    llm_stage: int = 0,
 ) -> Memory:
     """Return the memory of one simulation.
 
@@ -68,6 +80,10 @@ def allocate(
         Rules for arrivals and hand-overs.
     max_run
         Largest number of iterations advanced at once; 1 is plain stepping.
+    query_tokens
+        Prompts as they arrived, shape (requests,); equal to ``prompt_tokens`` if absent.
+    llm_stage
+        Stage of the clients that prefill and decode; there are as many stages as the highest of any client says.
     """
     count, requests_count = len(clients), len(arrival_ps)
     clients = clients.copy()
@@ -83,32 +99,41 @@ def allocate(
     offset += int(batches.sum())
     clients["phases"] = offset + np.cumsum(phases) - phases
     offset += int(phases.sum())
-    event_heap, handover_heap = offset, offset + 2 * count
-    has_handovers = bool((clients["role"] == 1).any())
-    scratch = np.zeros(handover_heap + (requests_count if has_handovers else 0) + 1, dtype=np.int64)
+    stages = int(clients["stage"].max(initial=llm_stage)) + 1
+    event_heap, stage_table, hop_heap = offset, offset + 2 * count, offset + 2 * count + 3 * stages
+    hops = stages > 1 or bool((clients["role"] == ROLE_PREFILL).any())
+    scratch = np.zeros(hop_heap + (requests_count if hops else 0) + 1, dtype=np.int64)
     scratch[event_heap : event_heap + count] = NEVER
     scratch[event_heap + count : event_heap + 2 * count] = np.arange(count)
+    for stage in range(stages):
+        here = np.flatnonzero(clients["stage"] == stage)
+        if len(here):
+            scratch[stage_table + 3 * stage : stage_table + 3 * stage + 2] = here[0], here[-1] + 1
 
     clients["event_ps"] = NEVER
     clients["event_slot"] = np.arange(count)
     clients["capacity_tokens"] = clients["total_blocks"] * clients["block_tokens"]
     clients["free_blocks"] = clients["total_blocks"]
-    for link in ("waiting_head", "waiting_tail", "running_tail", "fresh_head", "prefill_head", "partial"):
+    links = ("waiting_head", "waiting_tail", "running_tail", "fresh_head", "prefill_head", "partial", "batch_head")
+    for link in links:
         clients[link] = -1
 
     requests = np.zeros(requests_count, dtype=REQUEST)
     requests["arrival_ps"] = arrival_ps
     requests["prompt_tokens"] = prompt_tokens
+    requests["query_tokens"] = prompt_tokens if query_tokens is None else query_tokens
     requests["output_tokens"] = output_tokens
-    for field in ("scheduled_ps", "first_token_ps", "finish_ps", "client", "prefill_client"):
+    for field in ("scheduled_ps", "first_token_ps", "finish_ps", "done_ps", "client", "prefill_client"):
         requests[field] = -1
 
     world = np.zeros(1, dtype=WORLD)
     world["router"], world["handover_router"] = router, handover_router
     world["max_run"] = max_run
-    decoders = clients["role"] == 2
-    world["decode_capacity_tokens"] = clients["capacity_tokens"][decoders].max(initial=0)
-    world["event_heap"], world["handover_heap"] = event_heap, handover_heap
+    world["stages"], world["llm_stage"] = stages, llm_stage
+    for role, capacity in ((ROLE_BOTH, "both"), (ROLE_PREFILL, "prefill"), (ROLE_DECODE, "decode")):
+        of_role = clients["capacity_tokens"][clients["role"] == role]
+        world[f"{capacity}_capacity_tokens"] = of_role.max(initial=0)
+    world["event_heap"], world["stage_table"], world["hop_heap"] = event_heap, stage_table, hop_heap
     return Memory(world, clients, requests, scratch, tables)
 
 

@@ -1,8 +1,8 @@
-"""Energy of accelerators from what their resources did."""
+"""Energy of devices from what their resources did."""
 
 from __future__ import annotations
 
-from simulator.catalog import Accelerator
+from simulator.catalog import Accelerator, Cpu
 
 COMPUTE_SHARE = 0.9
 """Share of the dynamic range (TDP - idle) drawn while the matrix units are saturated."""
@@ -12,7 +12,7 @@ MEMORY_SHARE = 0.55
 
 
 def energy_j(
-    accelerator: Accelerator, devices: int, span_s: float, busy_s: float, compute_s: float, memory_s: float
+    device: Accelerator | Cpu, devices: int, span_s: float, busy_s: float, compute_s: float, memory_s: float
 ) -> float:
     """Return the energy of some devices over a span of time, joules.
 
@@ -21,11 +21,11 @@ def energy_j(
     Parameters
     ----------
     devices
-        Accelerators that share the work equally.
+        Devices that share the work equally.
     span_s
         Time for which they are powered.
     busy_s, compute_s, memory_s
         Time in steps, and that at full arithmetic and full memory rate, the mean over clients.
     """
     dynamic_s = min(busy_s, COMPUTE_SHARE * compute_s + MEMORY_SHARE * memory_s)
-    return devices * (accelerator.idle_w * span_s + (accelerator.tdp_w - accelerator.idle_w) * dynamic_s)
+    return devices * (device.idle_w * span_s + (device.tdp_w - device.idle_w) * dynamic_s)

@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from simulator.spec.base import Spec
+from simulator.spec.stages import Service
 
 Policy = Literal["static", "continuous", "chunked"]
 Role = Literal["both", "prefill", "decode"]
@@ -94,7 +95,8 @@ class Deployment(Spec):
     handover_router: Router = Field(
         default="join_shortest_queue", description="rule by which hand-overs pick a decode client"
     )
-    link: Link = Field(default_factory=Link, description="link for hand-overs")
+    link: Link = Field(default_factory=Link, description="link for hand-overs, and to services after the LLM")
+    services: tuple[Service, ...] = Field(default=(), description="clients of the pipeline's service stages")
 
     @model_validator(mode="after")
     def _pools_fit_together(self) -> Self:

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from simulator.errors import unknown_name
 from simulator.spec.base import Spec
+from simulator.spec.stages import LLM_ALONE, Stage, check_pipeline
 
 #: Statistics files that come with the package, see ``simulator/workload/learned``.
 SHIPPED_STATISTICS: Final = ("azure-2023-code", "azure-2023-conversation")
@@ -212,8 +213,8 @@ class Trace(Spec):
 class Workload(Spec):
     """A load of requests: recorded (``trace``), or generated (``arrivals`` and ``lengths``)."""
 
-    pipeline: tuple[Literal["prefill", "decode"], ...] = Field(
-        default=("prefill", "decode"), description="stages of every request, in order"
+    pipeline: tuple[Stage, ...] = Field(
+        default=LLM_ALONE, description="stages of every request, in order: services around prefill, decode"
     )
     requests: int | None = Field(
         default=None,
@@ -228,8 +229,7 @@ class Workload(Spec):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if self.pipeline != ("prefill", "decode"):
-            raise ValueError(f"pipeline: only [prefill, decode] is supported, given {list(self.pipeline)}")
+        check_pipeline(self.pipeline)
         generated = (self.arrivals is not None, self.lengths is not None)
         if generated != ((False, False) if self.trace is not None else (True, True)):
             raise ValueError("give either trace, or both arrivals and lengths")

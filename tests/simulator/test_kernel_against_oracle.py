@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from simulator.kernel import Memory, allocate, run_compiled, run_interpreted
 from simulator.kernel.layout import CLIENT, ITL_BINS
-from simulator.lowering import NO_LIMIT, POLICIES, ROLES, ROUTERS
+from simulator.lowering import NO_LIMIT, POLICIES, QUANTITIES, ROLES, ROUTERS
 from tests.oracle.engine import (
     LINEAR_KNOTS,
     OracleClientSpec,
@@ -83,6 +84,7 @@ def memory_of(
     router: str,
     handover_router: str,
     max_run: int,
+    llm_stage: int = 0,
 ) -> Memory:
     clients = np.zeros(len(specs), dtype=CLIENT)
     tables: list[int] = []
@@ -95,6 +97,8 @@ def memory_of(
         client["prefill_pair"], client["prefill_read"] = spec.profile.pair, spec.profile.read
         client["link_latency_ps"] = spec.link_latency_ps
         client["link_ps_per_token"] = spec.link_ps_per_token
+        client["stage"], client["max_wait_ps"] = spec.stage, spec.max_wait_ps
+        client["quantity"] = QUANTITIES[spec.quantity]
         client["linear"] = len(tables)
         tables += spec.profile.linear
         client["sequences"] = len(tables)
@@ -108,16 +112,27 @@ def memory_of(
         router=ROUTERS[router],
         handover_router=ROUTERS[handover_router],
         max_run=max_run,
+        query_tokens=np.array([r.prompt_tokens if r.query_tokens is None else r.query_tokens for r in requests]),
+        llm_stage=llm_stage,
     )
 
 
 def assert_same_as_oracle(memory: Memory, expected: OracleResult) -> None:
-    for name in ("scheduled_ps", "first_token_ps", "finish_ps", "prefill_client", "preemptions"):
+    for name in (
+        "scheduled_ps",
+        "first_token_ps",
+        "finish_ps",
+        "done_ps",
+        "service_ps",
+        "prefill_client",
+        "preemptions",
+    ):
         assert memory.requests[name].tolist() == [getattr(r, name) for r in expected.requests], name
     assert memory.requests["client"].tolist() == [r.finish_client for r in expected.requests]
     for name in (
         "busy_ps",
         "steps",
+        "service_requests",
         "prefill_tokens",
         "decode_tokens",
         "decode_context_tokens",
@@ -157,6 +172,56 @@ def test_bitwise_equal(scenario: tuple[list[OracleClientSpec], list[OracleReques
         (NO_LIMIT, run_interpreted),
     ):
         memory = memory_of(specs, requests, router, handover_router, max_run)
+        run(memory)
+        assert_same_as_oracle(memory, expected)
+        assert_empty_at_the_end(memory)
+
+
+@st.composite
+def service_specs(draw: st.DrawFn, stage: int) -> OracleClientSpec:
+    return OracleClientSpec(
+        role="service",
+        policy="static",
+        max_batch=draw(st.integers(1, 5)),
+        token_budget=1,
+        block_tokens=1,
+        total_blocks=0,
+        watermark_blocks=0,
+        profile=draw(profiles()),
+        link_latency_ps=draw(st.sampled_from([1, 7, 100])),
+        link_ps_per_token=0,
+        stage=stage,
+        max_wait_ps=draw(st.sampled_from([0, 1, 30, 400])),
+        quantity=draw(st.sampled_from(sorted(QUANTITIES))),
+    )
+
+
+@st.composite
+def pipelines(draw: st.DrawFn) -> tuple[list[OracleClientSpec], list[OracleRequest], str, str, int, int]:
+    """A scenario with services before and after the LLM, clients in any order."""
+    llm_clients, llm_requests, router, handover_router = draw(scenarios())
+    before, after = draw(st.integers(0, 2)), draw(st.integers(0, 2))
+    clients = [replace(spec, stage=before) for spec in llm_clients]
+    for stage in range(before + after + 1):
+        if stage != before:
+            clients += [draw(service_specs(stage)) for _ in range(draw(st.integers(1, 2)))]
+    shortened = draw(st.lists(st.integers(0, 29), min_size=len(llm_requests), max_size=len(llm_requests)))
+    requests = [
+        replace(request, query_tokens=max(1, request.prompt_tokens - cut))
+        for request, cut in zip(llm_requests, shortened, strict=True)
+    ]
+    return draw(st.permutations(clients)), requests, router, handover_router, before + after + 1, before
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(pipelines())
+def test_pipelines_are_bitwise_equal(
+    scenario: tuple[list[OracleClientSpec], list[OracleRequest], str, str, int, int],
+) -> None:
+    specs, requests, router, handover_router, stages, llm_stage = scenario
+    expected = simulate(specs, requests, router, handover_router, stages, llm_stage)
+    for max_run, run in ((NO_LIMIT, run_compiled), (1, run_compiled), (NO_LIMIT, run_interpreted)):
+        memory = memory_of(specs, requests, router, handover_router, max_run, llm_stage)
         run(memory)
         assert_same_as_oracle(memory, expected)
         assert_empty_at_the_end(memory)

@@ -182,7 +182,7 @@ WORKLOADS: dict[str, tuple[Any, list[str]]] = {
         ["trace.format", "'azur'", "'auto', 'azure', 'mooncake' or 'csv'"],
     ),
     "number for a path": ({"trace": {"path": 3}}, ["trace.path", "given 3"]),
-    "one stage": (load(pipeline=["decode"]), ["pipeline", "['decode']", "[prefill, decode]"]),
+    "one stage": (load(pipeline=["decode"]), ["pipeline", "given decode", "prefill, decode must stand in it"]),
 }
 
 
