@@ -68,7 +68,10 @@ def pair(request: pytest.FixtureRequest, reference: Path) -> tuple[Requests, Req
         ({"arrivals": POISSON, "trace": {"path": "x"}}, "give either trace, or both arrivals and lengths"),
         ({"trace": {"path": "x"}, "requests": 0}, "requests: Input should be greater than or equal to 1"),
         ({"trace": {"path": "x"}, "seed": -1}, "seed: Input should be greater than or equal to 0"),
-        ({"trace": {"path": "x"}, "pipeline": ["decode"]}, "prefill, decode must stand in it once, side by side; given decode"),
+        (
+            {"trace": {"path": "x"}, "pipeline": ["decode"]},
+            "prefill, decode must stand in it once, side by side; given decode",
+        ),
         ({"trace": {"path": "x", "rate_rps": 0}}, "trace.rate_rps: Input should be greater than 0"),
         (
             {"arrivals": {"process": "gamma", "rate_rps": 1}, "lengths": LEARNED},
