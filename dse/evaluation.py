@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from dse.objectives import direction_of, value_of
 from dse.spec import StudySpec
 from search_spaces import Design, to_deployment
-from simulator import Deployment, Overload, Requests, SpecError, simulate
+from simulator import Deployment, Overload, Pool, Requests, SpecError, simulate
 from simulator.performance.engine import engine_of
 from simulator.performance.memory import DoesNotFit, kv_blocks
 from simulator.performance.price import pool_usd_per_hour, service_usd_per_hour
@@ -32,8 +32,8 @@ class Evaluation:
         Value of each objective in the study's order; the worst imaginable if not simulated.
     constraints
         By name, how far each promise or limit is missed: zero or less if it holds. A missed SLO counts
-        ``v / (1 + v)`` for a relative excess v, so always less than 1; what forbids a simulation counts more than
-        all SLOs together.
+        ``v / (1 + v)`` for a relative excess v, so at most 1, like an objective without a finite value; what
+        forbids a simulation counts more than all SLOs together.
     figures
         The simulation's summary and the relative excess of each SLO; empty if not simulated.
     bottleneck
@@ -91,26 +91,38 @@ def obstacle(deployment: Deployment, spec: StudySpec) -> tuple[str, str, float] 
             excess,
         )
     try:
-        engines = [engine_of(pool) for pool in deployment.pools]
+        for pool in deployment.pools:
+            engine_of(pool)
         price = sum(pool_usd_per_hour(pool) for pool in deployment.pools)
         stages = {stage.name: stage for stage in services_of(spec.workload.pipeline)}
         price += sum(service_usd_per_hour(service, stages[service.stage]) for service in deployment.services)
         if limits.usd_per_hour and price > limits.usd_per_hour:
             excess = price / limits.usd_per_hour - 1
             return "usd_per_hour", f"{price:.2f} USD/h, {limits.usd_per_hour:g} allowed", excess
-        for pool in deployment.pools:
-            kv_blocks(pool)
-    except DoesNotFit as error:
-        return "memory", str(error), error.shortage_bytes / engines[0].accelerator.usable_memory_bytes
+        missing = [shortage for pool in deployment.pools if (shortage := _shortage(pool))]
+        if missing:
+            return "memory", str(missing[0]), sum(error.shortage_bytes / error.allowed_bytes for error in missing)
     except SpecError as error:
         return "possible", str(error), 1.0
     return None
 
 
+def _shortage(pool: Pool) -> DoesNotFit | None:
+    try:
+        kv_blocks(pool)
+    except DoesNotFit as error:
+        return error
+    return None
+
+
 def not_simulated(design: Design, spec: StudySpec, constraint: str, reason: str, excess: float) -> Evaluation:
     """Return the record of a design that is not worth or not capable of simulation."""
-    worst = tuple(math.inf if direction_of(name) == "minimize" else -math.inf for name in spec.objectives)
-    return Evaluation(design, worst, {constraint: len(spec.slos) + max(excess, 1e-9)}, reason=reason)
+    return Evaluation(design, _worst(spec), {constraint: len(spec.slos) + 1 + max(excess, 1e-9)}, reason=reason)
+
+
+def _worst(spec: StudySpec) -> tuple[float, ...]:
+    """Return the worst imaginable value of each objective."""
+    return tuple(math.inf if direction_of(name) == "minimize" else -math.inf for name in spec.objectives)
 
 
 def precheck(design: Design, spec: StudySpec) -> Evaluation | None:
@@ -135,9 +147,15 @@ def evaluate(design: Design, spec: StudySpec, requests: Requests) -> Evaluation:
         excess = result.violation(slo)
         figures[f"{slo.name}_excess"] = excess
         constraints[slo.name] = (excess / (1 + excess) if math.isfinite(excess) else 1.0) if excess > 0 else excess
+    values = [figures[name] if name in figures else value_of(name, result, spec.slos) for name in spec.objectives]
+    if not all(map(math.isfinite, values)):
+        # Rejected requests make latencies infinite, and where no request has two tokens there is no TPOT.
+        constraints["finite"] = 1.0
     return Evaluation(
         design=design,
-        objectives=tuple(value_of(name, result, spec.slos) for name in spec.objectives),
+        objectives=tuple(
+            value if math.isfinite(value) else worst for value, worst in zip(values, _worst(spec), strict=True)
+        ),
         constraints=constraints,
         figures=figures,
         bottleneck=result.bottleneck,

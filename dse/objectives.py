@@ -69,4 +69,4 @@ def value_of(name: str, result: Result, slos: tuple[SLO, ...]) -> float:
         return result.percentile_s(*latency)
     if name == "goodput_rps":
         return result.goodput_rps(slos)
-    return float(result.summary()[name]) if not hasattr(result, name) else float(getattr(result, name))
+    return float(result.summary()[name])

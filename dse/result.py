@@ -157,9 +157,8 @@ class StudyResult:
     @property
     def front_table(self) -> pd.DataFrame:
         """The rows of :attr:`trials` on the front, by the first objective."""
-        table = self.trials
-        first, ascending = self.spec.objectives[0], direction_of(self.spec.objectives[0]) == "minimize"
-        return table[table["on_front"]].sort_values(first, ascending=ascending).dropna(axis="columns", how="all")
+        place = {id(e): index for index, e in enumerate(self.evaluations)}
+        return self.trials.iloc[[place[id(e)] for e in self.front]].dropna(axis="columns", how="all")
 
 
 def compare(spec: StudySpec, evaluation: Evaluation, recommended: Evaluation) -> str:

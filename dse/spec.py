@@ -76,6 +76,7 @@ class StudySpec(Spec):
             raise ValueError(f"slos: one limit for each metric and percentile, given {', '.join(names)}")
         for name in self.space.accelerators:
             catalog.accelerator(name)
+        _ = self.space.space.closed
         for service in self.services:
             catalog.device(service.device)
         check_services(self.services, services_of(self.workload.pipeline))

@@ -14,6 +14,7 @@ from search_spaces.parallelism import parallelism, precision
 from search_spaces.placement import COLOCATED, DISAGGREGATED, placement
 from search_spaces.routing import routing
 from search_spaces.space import Space
+from simulator.errors import SpecError
 from simulator.spec.base import Spec
 from simulator.spec.deployment import (
     Batching,
@@ -139,7 +140,7 @@ def to_design(deployment: Deployment, space: Space) -> Design:
     Raises
     ------
     SpecError
-        If a choice of the deployment is not in the space.
+        If a choice of the deployment is not in the space, or is none that a design makes.
     """
     pools = {("main" if pool.role == "both" else pool.role): pool for pool in deployment.pools}
     first = deployment.pools[0]
@@ -156,4 +157,7 @@ def to_design(deployment: Deployment, space: Space) -> Design:
         values[f"{name}.policy"] = pool.batching.policy
         values[f"{name}.token_budget_tokens"] = pool.batching.token_budget_tokens
         values[f"{name}.max_batch_requests"] = pool.batching.max_batch_requests
-    return space.design(values)
+    design = space.design(values)
+    if to_deployment(design, first.model, deployment.services) != deployment:
+        raise SpecError("deployment: has settings that no design of this space expresses, such as a link or KV memory")
+    return design

@@ -25,7 +25,7 @@ from simulator.performance.engine import BYTES_PER_ELEMENT, Engine, engine_of
 from simulator.performance.memory import kv_blocks
 from simulator.performance.service_cost import ServiceCost, service_cost
 from simulator.performance.step_cost import StepCost, step_cost
-from simulator.spec.deployment import Deployment, Link, Pool
+from simulator.spec.deployment import Deployment, Pool
 from simulator.spec.stages import (
     LLM_ALONE,
     Quantity,
@@ -106,10 +106,18 @@ def _service_tables(
     return cost, np.maximum(np.rint(seconds * PS_PER_S), 1).astype(np.int64)
 
 
-def hand_over_ps(pool: Pool, engine: Engine, link: Link) -> tuple[int, int]:
-    """Return the start-up time of a KV transfer and its time per prompt token, picoseconds."""
+def hand_over_ps(pool: Pool, deployment: Deployment) -> tuple[int, int]:
+    """Return the start-up time of a KV transfer from a pool and its time per prompt token, picoseconds.
+
+    Without a rate in the specification it is that of the slowest network among the client that sends and those
+    that may receive, each with the links of all its accelerators.
+    """
+    link, engine = deployment.link, engine_of(pool)
     bytes_per_token = engine.model.kv_elements_per_token * BYTES_PER_ELEMENT[pool.kv]
-    rate = link.gb_per_s * 1e9 if link.gb_per_s else engine.accelerator.scale_out_bytes_per_s * pool.tp
+    ends = [pool, *(other for other in deployment.pools if other.role == "decode")]
+    rate = min(engine_of(end).accelerator.scale_out_bytes_per_s * end.tp for end in ends)
+    if link.gb_per_s:
+        rate = link.gb_per_s * 1e9
     return round(link.latency_us * 1e6), max(1, round(bytes_per_token / rate * PS_PER_S))
 
 
@@ -147,7 +155,7 @@ def lower(
         pools.append(PoolPlan(pool, engine, cost, first, kv_blocks(pool)))
         rows["stage"] = llm_stage
         rows["linear"], rows["sequences"] = tables.add(table)
-        _fill(rows, pools[-1], deployment.link)
+        _fill(rows, pools[-1], deployment)
         first += pool.clients
     lengths, added = quantities(stages), added_prompt_tokens(stages[:llm_stage])
     for service in deployment.services:
@@ -165,6 +173,7 @@ def lower(
         rows["quantity"] = QUANTITIES[lengths[position]]
         _fill_service(rows, service)
         first += service.clients
+    _check_range(clients, requests, added)
     memory = allocate(
         clients,
         np.concatenate(tables.parts),
@@ -191,6 +200,14 @@ def _attention_tokens(quantity: Quantity, requests: Requests, added: int) -> flo
         return 1.0
     length = lengths.astype(np.float64)
     return float(f"{(length @ length) / length.sum():.2g}")
+
+
+def _check_range(clients: npt.NDArray[np.void], requests: Requests, added: int) -> None:
+    """Refuse prompts so long that the attention time of one prefill could exceed 64 bits."""
+    longest = int(requests.prompt_tokens.max()) + added + int(requests.output_tokens.max())
+    pair, read = int(clients["prefill_pair"].max()), int(clients["prefill_read"].max())
+    if longest * max(longest * pair, read) >= 1 << 62:
+        raise SpecError(f"workload: a request of {longest:,} tokens is beyond what a step's time can count")
 
 
 class _Tables:
@@ -235,11 +252,11 @@ def _fill_service(clients: npt.NDArray[np.void], service: Service) -> None:
     clients["link_latency_ps"] = max(1, round(service.hop_us * 1e6))
 
 
-def _fill(clients: npt.NDArray[np.void], plan: PoolPlan, link: Link) -> None:
+def _fill(clients: npt.NDArray[np.void], plan: PoolPlan, deployment: Deployment) -> None:
     """Write what a pool's clients are into their records."""
     pool, cost = plan.pool, plan.cost
     fixed_point = PS_PER_S * (1 << COEFFICIENT_SHIFT)
-    latency_ps, ps_per_token = hand_over_ps(pool, plan.engine, link)
+    latency_ps, ps_per_token = hand_over_ps(pool, deployment)
     clients["role"] = ROLES[pool.role]
     clients["policy"] = POLICIES[pool.batching.policy]
     clients["max_batch"] = pool.batching.max_batch_requests

@@ -49,7 +49,7 @@ class PoolUse:
 
     Attributes
     ----------
-    name
+    name, policy
         Of the pool.
     busy
         Share of the span in which its clients computed, averaged over clients.
@@ -58,7 +58,8 @@ class PoolUse:
     kv_peak
         Largest share of KV blocks in use on any client.
     blocked_by_kv, blocked_by_batch, blocked_by_budget
-        Share of the span in which requests waited for KV blocks, a place in the batch, or the token budget.
+        Share of the span in which requests waited for KV blocks, a place in the batch (static: for the batch under
+        way to end), or the token budget.
     preemptions
         Requests evicted and recomputed.
     energy_j
@@ -66,6 +67,7 @@ class PoolUse:
     """
 
     name: str
+    policy: str
     busy: float
     compute: float
     memory_bandwidth: float
@@ -84,7 +86,8 @@ class PoolUse:
         A queue that waits for KV blocks or a place in the batch for more than 5 % of the span is held by that
         limit; else a pool busy for more than half the span is held by its most used resource; else by nothing.
         """
-        limits = {"KV capacity": self.blocked_by_kv, "batch limit": self.blocked_by_batch}
+        full = "static batching" if self.policy == "static" else "batch limit"
+        limits = {"KV capacity": self.blocked_by_kv, full: self.blocked_by_batch}
         limit = max(limits, key=lambda name: limits[name])
         if limits[limit] > 0.05:
             return limit
@@ -145,7 +148,8 @@ class Result:
     @cached_property
     def span_s(self) -> float:
         """Seconds from the first arrival to the end of the last request."""
-        return max(float(self._requests["done_ps"].max()) / PS_PER_S, 1e-12)
+        last = max(int(self._requests["done_ps"].max()), int(self._requests["arrival_ps"][-1]), 1)
+        return last / PS_PER_S
 
     @property
     def requests_total(self) -> int:
@@ -282,6 +286,7 @@ class Result:
 
         return PoolUse(
             name=plan.pool.name,
+            policy=plan.pool.batching.policy,
             busy=busy / whole,
             compute=compute / whole,
             memory_bandwidth=memory / whole,
@@ -366,7 +371,7 @@ class Result:
             "accelerators": self.deployment.accelerators,
             "usd_per_hour": self.usd_per_hour,
             "usd_per_million_output_tokens": self.usd_per_million_output_tokens,
-            "energy_j_per_output_token": self.energy_j / max(self.output_tokens, 1),
+            "energy_j_per_output_token": self.energy_j / self.output_tokens if self.output_tokens else float("inf"),
             "preemptions": sum(use.preemptions for use in self.pools),
         }
         for metric in ("ttft", "tpot", "itl", "e2e"):

@@ -28,8 +28,9 @@ def models() -> None:
     from simulator import catalog
 
     table = Table(box=None)
-    for heading in ("model", "parameters", "active", "layers", "KV bytes/token (bf16)", "context"):
-        table.add_column(heading, justify="left" if heading == "model" else "right")
+    table.add_column("model", no_wrap=True)
+    for heading in ("parameters", "active", "layers", "KV bytes/token (bf16)", "context"):
+        table.add_column(heading, justify="right")
     for name in catalog.model_names():
         model = catalog.model(name)
         table.add_row(
@@ -45,7 +46,7 @@ def models() -> None:
 
 @list_app.command()
 def hardware() -> None:
-    """List catalogued accelerators."""
+    """List catalogued accelerators, and processors for services."""
     from simulator import catalog
 
     table = Table(box=None)
@@ -73,3 +74,19 @@ def hardware() -> None:
             f"{chip.price_usd_per_hour:.2f}",
         )
     out.print(table)
+    processors = Table(box=None)
+    processors.add_column("processor", no_wrap=True)
+    for heading in ("cores", "memory GB", "GB/s", "TDP W", "USD/h"):
+        processors.add_column(heading, justify="right")
+    for name in catalog.cpu_names():
+        cpu = catalog.cpu(name)
+        processors.add_row(
+            name,
+            str(cpu.cores),
+            f"{cpu.memory_gb:g}",
+            f"{cpu.memory_bandwidth_gb_per_s:,.0f}",
+            f"{cpu.tdp_w:g}",
+            f"{cpu.price_usd_per_hour:.2f}",
+        )
+    out.print()
+    out.print(processors)

@@ -17,7 +17,7 @@ def decode_s_per_context_token(engine: Engine, c: Coefficients) -> tuple[float, 
         widths = 2 * model.mla.kv_lora_rank + model.mla.qk_rope_head_dim
     else:
         widths = model.attention_qk_dim + model.attention_v_dim
-    compute = model.layers * 2 * engine.heads * widths / (engine.attention_flops_per_s * c.attention_peak)
+    compute = model.layers * 2 * engine.heads * widths / (engine.flops_16bit_per_s * c.attention_peak)
     rate = engine.accelerator.memory_bandwidth_bytes_per_s * c.memory_peak
     memory = engine.kv_bytes_per_token / rate
     return max(compute, memory), compute, memory
@@ -27,7 +27,7 @@ def prefill_s_per_pair(engine: Engine, c: Coefficients) -> float:
     """Return the time per (query, key) pair of a prompt: ``2 heads (qk + v)`` operations a layer."""
     model = engine.model
     flops = model.layers * 2 * engine.heads * (model.attention_qk_dim + model.attention_v_dim)
-    return flops / (engine.attention_flops_per_s * c.attention_peak)
+    return flops / (engine.flops_16bit_per_s * c.attention_peak)
 
 
 def prefill_s_per_read(engine: Engine, c: Coefficients) -> float:

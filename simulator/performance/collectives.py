@@ -29,4 +29,4 @@ def all_reduce(message_bytes: Floats, devices: int, accelerator: Accelerator, c:
     links = accelerator.scale_up
     on_wire = 2 * (devices - 1) / devices * message_bytes / (links.bytes_per_s * c.link_peak)
     start_up = links.latency_s * (1 + np.log2(devices))
-    return Work(on_wire + start_up, zero, zero, on_wire)
+    return Work(on_wire + start_up, zero, zero, on_wire + start_up)

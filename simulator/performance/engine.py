@@ -52,8 +52,8 @@ class Engine:
         return self.accelerator.peak_flops(usable)
 
     @property
-    def attention_flops_per_s(self) -> float:
-        """Peak of the matrix units at 16 bits, in which attention is computed."""
+    def flops_16bit_per_s(self) -> float:
+        """Peak of the matrix units at 16 bits, for attention and what is not quantised."""
         return self.accelerator.peak_flops("bf16" if "bf16" in self.accelerator.peak_tflops else "fp16")
 
     @property

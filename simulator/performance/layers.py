@@ -16,13 +16,17 @@ from simulator.performance.roofline import Floats, Work, kernel, stream, wait
 ACTIVATION_BYTES = 2.0
 
 
-def gemm(engine: Engine, c: Coefficients, tokens: Floats, k: int, n: float) -> Work:
-    """Return the work of (tokens × k) · (k × n): ``2 tokens k n`` operations; weights and activations move."""
-    moved = k * n * engine.weight_bytes_per_element + tokens * (k + n) * ACTIVATION_BYTES
+def gemm(engine: Engine, c: Coefficients, tokens: Floats, k: int, n: float, *, quantised: bool = True) -> Work:
+    """Return the work of (tokens × k) · (k × n): ``2 tokens k n`` operations; weights and activations move.
+
+    Embeddings, output head and routers are not ``quantised``: they stay at 16 bits.
+    """
+    weight_bytes = engine.weight_bytes_per_element if quantised else 2.0
+    flops_per_s = engine.flops_per_s if quantised else engine.flops_16bit_per_s
     return kernel(
         2.0 * tokens * k * n,
-        moved,
-        engine.flops_per_s * c.gemm_peak,
+        k * n * weight_bytes + tokens * (k + n) * ACTIVATION_BYTES,
+        flops_per_s * c.gemm_peak,
         engine.accelerator.memory_bandwidth_bytes_per_s * c.memory_peak,
     )
 
@@ -74,7 +78,7 @@ def mixture_feed_forward(engine: Engine, c: Coefficients, tokens: Floats) -> Wor
         engine.flops_per_s * c.gemm_peak,
         engine.accelerator.memory_bandwidth_bytes_per_s * c.memory_peak,
     )
-    work = routed + gemm(engine, c, tokens, model.hidden, moe.experts)
+    work = routed + gemm(engine, c, tokens, model.hidden, moe.experts, quantised=False)
     if moe.shared_experts:
         work += dense_feed_forward(engine, c, tokens, moe.shared_experts * moe.shared_intermediate)
     return work
@@ -121,5 +125,5 @@ def layers(engine: Engine, c: Coefficients, tokens: Floats) -> Work:
 
 def output_head(engine: Engine, c: Coefficients, sequences: Floats) -> Work:
     """Return the work of the output head, sampling and bookkeeping for so many sequences in a step."""
-    head = gemm(engine, c, sequences, engine.model.hidden, engine.model.vocab / engine.tp)
+    head = gemm(engine, c, sequences, engine.model.hidden, engine.model.vocab / engine.tp, quantised=False)
     return head + wait(sequences * c.sequence_s, sequences)

@@ -15,13 +15,14 @@ class DoesNotFit(SpecError):
 
     Attributes
     ----------
-    shortage_bytes
-        Memory missing on each accelerator.
+    shortage_bytes, allowed_bytes
+        Memory missing on each accelerator, and what the engine may use of it.
     """
 
-    def __init__(self, message: str, shortage_bytes: float) -> None:
+    def __init__(self, message: str, shortage_bytes: float, allowed_bytes: float) -> None:
         super().__init__(message)
         self.shortage_bytes = shortage_bytes
+        self.allowed_bytes = allowed_bytes
 
 
 MIN_KV_TOKENS = 2048
@@ -60,5 +61,6 @@ def kv_blocks(pool: Pool) -> int:
             f"{needed * block} tokens of KV, {allowed / 1e9:.1f} GB are allowed; "
             "raise tp, lower the precision or choose an accelerator with more memory",
             shortage,
+            allowed,
         )
     return blocks if blocks is not None else int((allowed - fixed) // block_bytes)

@@ -82,7 +82,7 @@ class Link(Spec):
     gb_per_s: float | None = Field(
         default=None,
         gt=0,
-        description="bandwidth of a hand-over, 1e9 bytes/s; the prefill client's network if absent",
+        description="bandwidth of a hand-over, 1e9 bytes/s; that of the slower end's network if absent",
     )
     latency_us: float = Field(default=10.0, ge=0, description="start-up time of a hand-over, microseconds")
 
