@@ -1,25 +1,27 @@
 """Design-space exploration of LLM inference: ``run_study(...) -> StudyResult``."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from dse.library import load_study, study_names
-from dse.spec import StudySpec
-
 if TYPE_CHECKING:
+    from dse.library import load_study, study_names
     from dse.result import StudyResult
+    from dse.spec import StudySpec
     from dse.study import run_study
 
 __all__ = ["StudyResult", "StudySpec", "load_study", "run_study", "study_names"]
 
+_HOMES = {
+    "StudyResult": "dse.result",
+    "StudySpec": "dse.spec",
+    "load_study": "dse.library",
+    "run_study": "dse.study",
+    "study_names": "dse.library",
+}
+
 
 def __getattr__(name: str) -> Any:
-    """Import what needs Optuna on first use: commands that only list or simulate start at once."""
-    if name == "run_study":
-        from dse.study import run_study
-
-        return run_study
-    if name == "StudyResult":
-        from dse.result import StudyResult
-
-        return StudyResult
+    """Import on first use, so that importing one part of the package does not import all."""
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

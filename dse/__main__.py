@@ -1,5 +1,5 @@
 """``python -m dse`` is the command ``dse``."""
 
-from dse.cli.main import main
+from dse.cli.entry import main
 
 main()

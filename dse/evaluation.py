@@ -42,6 +42,8 @@ class Evaluation:
         Why the design was not simulated; empty if it was.
     cpu_s
         Processor time of the evaluation.
+    number
+        Place in the order of proposal, over all sessions of a study.
     """
 
     design: Design
@@ -51,6 +53,7 @@ class Evaluation:
     bottleneck: str = ""
     reason: str = ""
     cpu_s: float = 0.0
+    number: int = -1
 
     @property
     def simulated(self) -> bool:
@@ -72,6 +75,7 @@ class Evaluation:
             "bottleneck": self.bottleneck,
             "reason": self.reason,
             "cpu_s": self.cpu_s,
+            "number": self.number,
         }
 
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -66,7 +67,10 @@ class Workers(AbstractContextManager["Workers"]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop the processes."""
-        self._parallel.__exit__(kind, error, trace)
+        with warnings.catch_warnings():
+            # After a second Ctrl-C joblib tells how many tasks it gave up: that was the wish.
+            warnings.simplefilter("ignore", UserWarning)
+            self._parallel.__exit__(kind, error, trace)
 
     def submit(self, designs: Sequence[Design]) -> Iterator[list[Evaluation]]:
         """Start the evaluation of a batch; iterate to receive evaluations as they finish."""

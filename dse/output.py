@@ -13,16 +13,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from dse.evaluation import Evaluation
-from dse.objectives import direction_of
 from dse.result import Clock, StudyResult
 from dse.spec import StudySpec
-from dse.storage import TrialJournal
+from dse.storage import read_evaluations
 from simulator import SpecError, build_requests
 
 JOURNAL, STUDY, FRONT, TRIALS, REPORT = (
@@ -34,38 +34,74 @@ JOURNAL, STUDY, FRONT, TRIALS, REPORT = (
 )
 
 
-def prepare_folder(folder: Path, *, resume: bool, overwrite: bool) -> Path:
-    """Make the folder of a run and return its journal's path.
+@contextmanager
+def claim(folder: Path, *, resume: bool, overwrite: bool, numbered: bool = False) -> Iterator[Path]:
+    """Hold a folder for one run: nobody else writes there meanwhile, and nothing is left if nothing was written.
+
+    Parameters
+    ----------
+    folder
+        Made if it is not there.
+    resume, overwrite
+        Whether to go on with the run that is there, or to replace it.
+    numbered
+        Whether to append a number to the name if there is a run already.
+
+    Yields
+    ------
+    Path
+        The folder, perhaps numbered.
 
     Raises
     ------
     SpecError
-        If the folder cannot be written to, or holds a run that is neither resumed nor overwritten.
+        If the folder cannot be written to, is in use, or holds a run that is neither resumed nor overwritten.
     """
-    journal = folder / JOURNAL
-    if journal.exists() and not (resume or overwrite):
-        raise SpecError(f"{folder}: holds an earlier run; go on with --resume, or replace it with --overwrite")
-    if resume and not journal.exists():
-        raise SpecError(f"{folder}: no run to resume, {JOURNAL} is missing")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".probe"
-        probe.touch()
-        probe.unlink()
+    wanted, number, new = folder, 2, False
+    while True:
+        journal = folder / JOURNAL
+        if resume and not journal.exists():
+            raise SpecError(f"{folder}: no run to resume, {JOURNAL} is missing")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            # Whoever makes the journal has the folder: two runs that start together do not both make it.
+            journal.touch(exist_ok=resume or overwrite)
+            new = not resume
+            break
+        except FileExistsError:
+            if not (numbered and journal.exists()):
+                if journal.exists():
+                    hint = "go on with --resume, or replace it with --overwrite"
+                    raise SpecError(f"{folder}: holds an earlier run; {hint}") from None
+                raise SpecError(f"{folder}: cannot write there: it is no folder") from None
+            folder, number = wanted.with_name(f"{wanted.name}-{number}"), number + 1
+        except OSError as error:
+            raise SpecError(f"{folder}: cannot write there: {error.strerror or error}") from None
+    with journal.open("r+b") as held:
+        if not _lock(held):
+            raise SpecError(f"{folder}: another run is using it; wait for its end or use another --out")
         if overwrite:
-            for name in (JOURNAL, STUDY, FRONT, TRIALS, REPORT):
+            held.truncate(0)
+            for name in (STUDY, FRONT, TRIALS, REPORT):
                 (folder / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise SpecError(f"{folder}: cannot write there: {error.strerror or error}") from None
-    return journal
+        yield folder
+    if new and journal.stat().st_size == 0:
+        journal.unlink()
+        with suppress(OSError):
+            folder.rmdir()
 
 
-def free_folder(wanted: Path) -> Path:
-    """Return the wanted folder, or with a number appended if it holds a run already."""
-    folder, number = wanted, 2
-    while (folder / JOURNAL).exists():
-        folder, number = wanted.with_name(f"{wanted.name}-{number}"), number + 1
-    return folder
+def _lock(file: IO[bytes]) -> bool:
+    """Lock an open file until it is closed; tell whether nobody else has. Without locks (Windows) believe so."""
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -82,7 +118,7 @@ def save(result: StudyResult, folder: Path) -> None:
     """Write everything but the journal, which the study itself wrote."""
     write_whole(folder / FRONT, lambda path: result.front_table.to_csv(path))
     write_whole(folder / TRIALS, lambda path: result.trials.to_parquet(path))
-    text = json.dumps(to_json(result), indent=2)
+    text = json.dumps(to_json(result), indent=2, allow_nan=False)
     write_whole(folder / STUDY, lambda path: path.write_text(text, encoding="utf-8"))
     save_report(result, folder / REPORT)
 
@@ -132,12 +168,13 @@ def load(folder: Path) -> StudyResult:
         raise SpecError(f"{folder}: no finished run: {STUDY}: {error.strerror}") from None
     except ValueError:
         raise SpecError(f"{folder / STUDY}: not valid JSON") from None
+    if not isinstance(data, dict) or not isinstance(data.get("clock"), dict):
+        raise SpecError(f"{folder / STUDY}: not written by dse run: it has no clock")
     spec = StudySpec.parse(data.get("study"), source=str(folder / STUDY))
-    journal = TrialJournal(folder / JOURNAL, spec, [direction_of(name) for name in spec.objectives])
     return StudyResult(
         spec,
-        journal.evaluations(),
+        read_evaluations(folder / JOURNAL, spec.name),
         build_requests(spec.workload),
         Clock(**data["clock"]),
-        bool(data["interrupted"]),
+        bool(data.get("interrupted")),
     )

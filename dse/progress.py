@@ -24,11 +24,20 @@ class Progress:
         self.spec = spec
         self.simulated = self.excluded = self.feasible = 0
         self._start = time.perf_counter()
+        self._before = 0
         self._front: Floats = np.zeros((0, len(spec.objectives)))
         self._box: tuple[Floats, Floats] | None = None
 
+    def restored(self, evaluation: Evaluation) -> None:
+        """Count a design of an earlier session."""
+        self._count(evaluation)
+        self._before = self.simulated
+
     def evaluated(self, evaluation: Evaluation) -> None:
         """Count a design and add it to the front."""
+        self._count(evaluation)
+
+    def _count(self, evaluation: Evaluation) -> None:
         self.simulated += evaluation.simulated
         self.excluded += not evaluation.simulated
         self.feasible += evaluation.feasible
@@ -56,8 +65,9 @@ class Progress:
 
     @property
     def left_s(self) -> float | None:
-        """Estimated seconds until the budget is used; None before the first simulation."""
-        if not self.simulated:
+        """Estimated seconds until the budget is used; None before this session's first simulation."""
+        new = self.simulated - self._before
+        if not new:
             return None
         elapsed = time.perf_counter() - self._start
-        return elapsed / self.simulated * max(0, self.spec.budget.trials - self.simulated)
+        return elapsed / new * max(0, self.spec.budget.trials - self.simulated)

@@ -27,7 +27,7 @@ SAME = 0.005
 
 @dataclass(frozen=True)
 class Clock:
-    """Where the time of a study went, seconds.
+    """Where the time of a study went in its last session, seconds.
 
     Attributes
     ----------

@@ -24,9 +24,11 @@ EVALUATION = "dse:evaluation"
 
 
 def _open(path: Path) -> Any:
+    import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     return JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path))))
 
 
@@ -82,9 +84,29 @@ class TrialJournal:
 
     @property
     def trials(self) -> list[FrozenTrial]:
-        """All trials in the file."""
-        return self._study.trials
+        """All trials in the file, in the order of their proposal."""
+        return _in_order(self._study.trials)
 
-    def evaluations(self) -> tuple[Evaluation, ...]:
-        """Return the evaluations of all trials in the file, in order."""
-        return tuple(Evaluation.from_json(trial.user_attrs[EVALUATION]) for trial in self.trials)
+
+def read_evaluations(path: Path, study_name: str) -> tuple[Evaluation, ...]:
+    """Return the evaluations in a journal, in the order of their proposal, and leave the file as it is.
+
+    Raises
+    ------
+    SpecError
+        If the file is missing or no journal of the study.
+    """
+    import optuna
+
+    if not path.is_file():
+        raise SpecError(f"{path}: no such file: the run's trials are missing")
+    try:
+        trials = optuna.load_study(study_name=study_name, storage=_open(path)).trials
+    except (ValueError, KeyError):
+        raise SpecError(f"{path}: not a journal of study {study_name!r}") from None
+    return tuple(Evaluation.from_json(trial.user_attrs[EVALUATION]) for trial in _in_order(trials))
+
+
+def _in_order(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    """Return trials by proposal: they were written as they finished, which depends on the processes."""
+    return sorted(trials, key=lambda trial: int(trial.user_attrs[EVALUATION]["number"]))

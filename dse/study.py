@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -46,12 +47,18 @@ def flat_distributions(space: Space) -> dict[str, BaseDistribution]:
 class Listener(Protocol):
     """Somebody who watches a study."""
 
+    def restored(self, evaluation: Evaluation) -> None:
+        """Take notice of a design that is known from an earlier session."""
+
     def evaluated(self, evaluation: Evaluation) -> None:
         """Take notice of a distinct design whose evaluation is done."""
 
 
 class Nobody:
     """A listener that does nothing."""
+
+    def restored(self, evaluation: Evaluation) -> None:
+        """Ignore it."""
 
     def evaluated(self, evaluation: Evaluation) -> None:
         """Ignore it."""
@@ -70,9 +77,13 @@ class _Loop:
         self.known: dict[Design, Evaluation] = {}
         self.waiting: dict[Design, Trial] = {}
         self.simulated = 0
-        self.optuna_s = 0.0
+        self.optuna_s = self.simulator_cpu_s = 0.0
         for trial in study.trials:
-            self.remember(Evaluation.from_json(trial.user_attrs[EVALUATION]))
+            evaluation = Evaluation.from_json(trial.user_attrs[EVALUATION])
+            self.remember(evaluation)
+            listener.restored(evaluation)
+        restored = max((evaluation.number for evaluation in self.known.values()), default=-1)
+        self.first_number = restored + 1 - len(study.trials)
 
     def remember(self, evaluation: Evaluation) -> None:
         """Note an evaluation."""
@@ -102,6 +113,8 @@ class _Loop:
 
     def tell(self, trial: Trial, evaluation: Evaluation) -> None:
         """Let Optuna, the journal and the listener know of an evaluation."""
+        evaluation = replace(evaluation, number=self.first_number + trial.number)
+        self.simulator_cpu_s += evaluation.cpu_s
         for name, violation in evaluation.constraints.items():
             trial.set_constraint(name, violation)
         trial.set_user_attr(EVALUATION, evaluation.to_json())
@@ -185,10 +198,10 @@ def run_study(
     with Interruption() as interruption, Workers(jobs or default_jobs(), spec, requests) as workers:
         loop = _Loop(spec, space, study, trials, listener or Nobody())
         loop.run(workers, interruption)
-    evaluations = tuple(loop.known.values())
+    evaluations = tuple(sorted(loop.known.values(), key=lambda evaluation: evaluation.number))
     clock = Clock(
         wall_s=time.perf_counter() - start,
         optuna_s=loop.optuna_s,
-        simulator_cpu_s=sum(e.cpu_s for e in evaluations),
+        simulator_cpu_s=loop.simulator_cpu_s,
     )
     return StudyResult(spec, evaluations, requests, clock, interruption.requested)

@@ -15,11 +15,12 @@ def announce_compilation() -> None:
     """Compile the kernel if it is not in the cache, and say so: nobody likes to wait without knowing why."""
     import time
 
-    from simulator.kernel import is_cached, warm_up
+    from simulator.kernel import cache_folder, is_cached, warm_up
 
     if is_cached():
         return
     start = time.perf_counter()
     with err.status("compiling the simulator's kernel, once for this installation (10 to 25 s) …"):
         warm_up()
-    err.print(f"compiled the simulator's kernel in {time.perf_counter() - start:.0f} s, kept for next time")
+    kept = "kept for next time" if cache_folder() else "not kept, as no folder is writable: set DSE_CACHE_DIR"
+    err.print(f"compiled the simulator's kernel in {time.perf_counter() - start:.0f} s, {kept}")

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from dse.cli.console import BAD_INPUT, INTERRUPTED, err
+from dse.cli.console import BAD_INPUT, err
 from dse.cli.list import list_app
 from dse.cli.report import report
 from dse.cli.run import run
@@ -43,6 +43,3 @@ def main() -> None:
         place = f"{error.filename}: " if error.filename else ""
         err.print(f"error: {place}{error.strerror or error}", markup=False, soft_wrap=True)
         sys.exit(BAD_INPUT)
-    except KeyboardInterrupt:
-        err.print("stopped")
-        sys.exit(INTERRUPTED)

@@ -42,7 +42,7 @@ def run(
     """
     from dse.cli.screen import show_result, watch
     from dse.library import load_study
-    from dse.output import REPORT, free_folder, prepare_folder, save
+    from dse.output import JOURNAL, REPORT, claim, save
     from dse.spec import StudySpec
     from simulator import SpecError, build_requests
 
@@ -67,15 +67,11 @@ def run(
     if resume and overwrite:
         raise SpecError("--resume and --overwrite contradict each other: choose one")
     load = build_requests(spec.workload)
-    if folder is None:
-        folder = Path("runs") / spec.name
-        if not (resume or overwrite):
-            folder = free_folder(folder)
-    journal = prepare_folder(folder, resume=resume, overwrite=overwrite)
-
-    announce_compilation()
-    result = watch(spec, load, jobs=jobs, journal=journal, quiet=quiet)
-    save(result, folder)
+    wanted = folder or Path("runs") / spec.name
+    with claim(wanted, resume=resume, overwrite=overwrite, numbered=folder is None) as folder:
+        announce_compilation()
+        result = watch(spec, load, jobs=jobs, journal=folder / JOURNAL, quiet=quiet)
+        save(result, folder)
     if quiet:
         out.print(str(folder / REPORT), soft_wrap=True)
     else:

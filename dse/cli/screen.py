@@ -37,8 +37,10 @@ class _Screen(Progress):
         left = self.left_s
         state = (
             f"{self.simulated}/{self.spec.budget.trials} simulated, {self.excluded} excluded, "
-            f"{self.feasible} feasible, front {self.front_size}, hypervolume {self.hypervolume:.3f}"
+            f"{self.feasible} feasible, front {self.front_size}"
         )
+        if len(self.spec.objectives) > 1:
+            state += f", hypervolume {self.hypervolume:.3f}"
         if left is not None:
             state += f", {left:.0f} s left"
         self._bar.update(self._task, completed=self.simulated, state=state)
@@ -67,6 +69,8 @@ def show_result(result: StudyResult, folder: Path) -> None:
         f"(simulator {clock.simulator_cpu_s:.1f} CPU s, Optuna and its journal {share:.0%} of the time)",
         soft_wrap=True,
     )
+    if len(result.simulated) < result.spec.budget.trials and not result.interrupted:
+        out.print("it ended before its budget was used: out of time, or nothing new was proposed any more")
     if result.recommended is None:
         _show_nearest(result)
     else:

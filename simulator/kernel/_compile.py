@@ -6,10 +6,12 @@ The cache folder is therefore named by a hash of *all* kernel sources and of the
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
 import sys
+import tempfile
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -24,12 +26,17 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _SOURCES = sorted(Path(__file__).parent.glob("*.py"))
 
 
-def cache_folder() -> Path:
+def cache_folder() -> Path | None:
     """Return the folder of compiled kernels: per user, per kernel source, per compiler and processor.
 
-    ``DSE_CACHE_DIR`` overrides its parent; else it is the user's cache folder (``XDG_CACHE_HOME`` or its
-    equivalent), so that a read-only installation works.
+    It lies in ``DSE_CACHE_DIR``, else in the user's cache folder (``XDG_CACHE_HOME`` or its equivalent), so that a
+    read-only installation works; if that is not writable, in a folder of the user's own among temporary files.
+    None if nothing is writable: then every process compiles for itself.
     """
+    return _CACHE
+
+
+def _find_cache() -> Path | None:
     digest = hashlib.sha256()
     for source in _SOURCES:
         digest.update(source.name.encode() + source.read_bytes())
@@ -40,7 +47,17 @@ def cache_folder() -> Path:
         parent = Path(os.environ.get("LOCALAPPDATA", Path.home())) / "dse" / "cache"
     else:
         parent = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "dse"
-    return parent / "kernel" / digest.hexdigest()[:16]
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    for place in (parent, Path(tempfile.gettempdir()) / f"dse-{user}"):
+        folder = place / "kernel" / digest.hexdigest()[:16]
+        with contextlib.suppress(OSError):
+            place.mkdir(parents=True, exist_ok=True, mode=0o700)
+            folder.mkdir(parents=True, exist_ok=True)
+            # Compiled code is run: it must be this user's own.
+            owner = folder.stat().st_uid if hasattr(os, "getuid") else user
+            if owner == user and os.access(folder, os.W_OK):
+                return folder
+    return None
 
 
 def compiled(function: Function) -> Any:
@@ -61,15 +78,7 @@ def compiled(function: Function) -> Any:
         settings.CACHE_DIR = previous
 
 
-def _writable(folder: Path) -> Path | None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return None
-    return folder if os.access(folder, os.W_OK) else None
-
-
-_CACHE = _writable(cache_folder())
+_CACHE = _find_cache()
 
 
 def is_cached() -> bool:

@@ -115,6 +115,7 @@ BAD_FILES = {
     "nan_limit.yaml": yaml.safe_dump(
         {**SMALL, "slos": [{"metric": "ttft", "percentile": 90, "limit_s": float("nan")}]}
     ),
+    "empty_space.yaml": yaml.safe_dump({**SMALL, "space": {**SMALL["space"], "clients": []}}),
     "bad_objective.yaml": yaml.safe_dump({**SMALL, "objectives": ["speed"]}),
     "bad_hardware.yaml": yaml.safe_dump({**SMALL, "space": {**SMALL["space"], "accelerators": ["h100"]}}),
 }
@@ -131,6 +132,7 @@ BAD_FILES = {
         (["run", "bad_objective.yaml"], ["objectives", "'speed'", "usd_per_hour"]),
         (["run", "bad_hardware.yaml"], ["'h100'", "h100-sxm"]),
         (["run", "syntax.yaml"], ["syntax.yaml", "not valid YAML", "line"]),
+        (["run", "empty_space.yaml"], ["clients", "at least one value"]),
         (["run", "list.yaml"], ["list.yaml"]),
         (["run", "small.yaml", "--rate", "-1"], ["--rate", "-1"]),
         (["run", "small.yaml", "--rate", "nan"], ["--rate", "nan"]),
@@ -210,6 +212,34 @@ def _wait_for_trials(journal: Path, lines: int) -> None:
             return
         time.sleep(0.05)
     raise AssertionError(f"{journal} did not grow")
+
+
+def test_two_runs_do_not_share_a_folder(study: Path) -> None:
+    """Both start at once with the same name: each gets a folder. In one folder the second is refused."""
+    both = [start("run", str(study), "--jobs", "1", "-q") for _ in range(2)]
+    printed = {run.communicate(timeout=90)[0].strip() for run in both}
+    assert printed == {"runs/small/report.html", "runs/small-2/report.html"}
+    first = start("run", str(study), "--out", "one", "--trials", "100000", "--jobs", "1")
+    _wait_for_trials(Path("one/trials.journal"), 5)
+    second = start("run", str(study), "--out", "one", "--resume", "--jobs", "1")
+    complaint = second.communicate(timeout=60)[1]
+    assert second.returncode == 2
+    assert "another run is using it" in complaint
+    first.kill()
+    first.wait(timeout=60)
+
+
+def test_report_leaves_the_journal_alone(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert dse(monkeypatch, "run", str(study), "--jobs", "1", "--out", "here", "-q") == 0
+    journal = Path("here/trials.journal")
+    before = journal.read_bytes()
+    assert dse(monkeypatch, "report", "here") == 0
+    assert journal.read_bytes() == before
+    journal.unlink()
+    assert dse(monkeypatch, "report", "here") == 2
+    assert not journal.exists()
+    Path("here/study.json").write_text("[]")
+    assert dse(monkeypatch, "report", "here") == 2
 
 
 def test_lists_and_schema(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

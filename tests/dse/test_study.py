@@ -10,6 +10,9 @@ import optuna
 import pytest
 
 from dse.evaluation import Evaluation, precheck
+from dse.execution import Workers
+from dse.output import to_json
+from dse.report import render_report
 from dse.result import StudyResult
 from dse.spec import StudySpec
 from dse.study import run_study
@@ -20,8 +23,8 @@ from .conftest import small
 
 
 def record(result: StudyResult) -> list[object]:
-    """Everything about the trials that does not depend on the clock."""
-    return [{**e.to_json(), "cpu_s": 0} for e in sorted(result.evaluations, key=lambda e: repr(e.design))]
+    """Everything about the trials, in their order, that does not depend on the clock."""
+    return [{**e.to_json(), "cpu_s": 0} for e in result.evaluations]
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +132,35 @@ def test_resume_goes_on(tmp_path: Path) -> None:
     assert record(first) == [r for r in record(second) if r in record(first)]
     third = run_study(small(budget={"trials": 50}), jobs=1, journal=path)
     assert record(third) == record(second)
+
+
+def test_the_order_in_which_evaluations_finish_does_not_matter(
+    result: StudyResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit = Workers.submit
+    monkeypatch.setattr(Workers, "submit", lambda self, designs: reversed(list(submit(self, designs))))
+    other = run_study(small(), jobs=2)
+    assert record(other) == record(result)
+    assert other.front_table.equals(result.front_table)
+
+
+def test_objectives_without_a_finite_value_are_infeasible() -> None:
+    """Answers of one token have no time per output token; requests that fit nowhere have no latency at all."""
+    one = {"distribution": "constant", "tokens": 1}
+    lengths = {"prompt": {"distribution": "constant", "tokens": 100}, "output": one}
+    workload = {"requests": 20, "arrivals": {"process": "poisson", "rate_rps": 4}, "lengths": lengths}
+    result = run_study(small(workload=workload, objectives=["tpot_p90_s"], slos=[], budget={"trials": 5}), jobs=1)
+    assert not result.front
+    assert all(e.constraints == {"finite": 1.0} for e in result.simulated)
+    json.dumps(to_json(result), allow_nan=False)
+
+
+def test_nothing_simulated_is_a_result_too() -> None:
+    result = run_study(small(limits={"usd_per_hour": 0.001}), jobs=1)
+    assert not result.simulated
+    assert result.front_table.empty
+    assert not result.trials.empty
+    assert "<html" in render_report(result)
 
 
 def test_journal_of_another_study_is_refused(tmp_path: Path) -> None:
