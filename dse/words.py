@@ -21,6 +21,7 @@ _LABELS = {
     "output_tokens_per_s": ("output tokens per second", ""),
     "requests_per_s": ("requests per second", ""),
     "goodput_rps": ("goodput, requests per second", ""),
+    "finite": ("a finite value of every objective", ""),
 }
 _BRIEF = {
     "usd_per_hour": "cost",

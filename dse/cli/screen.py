@@ -114,8 +114,9 @@ def _show_nearest(result: StudyResult) -> None:
         out.print("no design could be simulated: all exceed the limits or the memory", style="bold")
         return
     nearest = simulated[0]
-    broken = ", ".join(
-        f"{name} by {nearest.figures[f'{name}_excess']:.0%}" for name, v in nearest.constraints.items() if v > 0
-    )
+    missed = [slo.name for slo in result.spec.slos if nearest.constraints.get(slo.name, 0) > 0]
+    broken = ", ".join(f"{name} by {nearest.figures[f'{name}_excess']:.0%}" for name in missed)
+    if "finite" in nearest.constraints:
+        broken += f"{' and ' if broken else ''}a finite value of every objective"
     out.print("no design keeps every SLO", style="bold")
     out.print(f"nearest: {row(result.deployment(nearest))}, which misses {broken}", soft_wrap=True)

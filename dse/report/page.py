@@ -322,6 +322,7 @@ def _panel(chosen: Chosen, design: Named, spans: dict[str, tuple[float, float]],
         f'<ul class="tiles">{_tiles(design, chosen.result.spec.objectives)}</ul>'
         f'<div class="latencies">{plots}</div><p class="note">{escape(caption)}</p>'
         f"{tables.pools(design)}{tables.percentiles(design)}{slos}{tables.use(design, simulation.pools)}"
+        f"{tables.services(simulation)}"
         '<p class="note">Compute, memory bandwidth and links: share of the time in which that resource alone, at the '
         "rate it can reach, would have been busy. What is left of “busy” is the engine's own overhead.</p></div>"
     )

@@ -10,8 +10,9 @@ from html import escape
 from dse import words
 from dse.evaluation import Evaluation
 from dse.report.chosen import Chosen, Named
-from simulator import catalog
+from simulator import Result, catalog
 from simulator.metrics import PoolUse
+from simulator.performance.price import service_usd_per_hour
 
 ROWS = 200
 """Rows of the front's table at most."""
@@ -225,6 +226,27 @@ def use(design: Named, uses: Sequence[PoolUse]) -> str:
     rows.append([text("Limited by"), *(text(use.bottleneck) for use in uses)])
     names = [f"{pool.name}: {pool.clients} × {pool.accelerator} TP{pool.tp}" for pool in design.deployment.pools]
     return table(f"What limits {design.tag}: share of time, by pool", ["Resource", *names], rows)
+
+
+def services(simulation: Result) -> str:
+    """Return the table of the services around the LLM; empty if the pipeline has none."""
+    plans = simulation.lowered.services
+    if not plans:
+        return ""
+    rows = [
+        [
+            text(plan.service.stage),
+            text(plan.service.device),
+            count(plan.service.clients),
+            bar(use.busy),
+            text(f"{use.mean_batch:.1f} of {plan.service.max_batch_requests}"),
+            figure("usd_per_hour", service_usd_per_hour(plan.service, plan.stage)),
+            text(use.bottleneck),
+        ]
+        for plan, use in zip(plans, simulation.services, strict=True)
+    ]
+    head = ("Service", "Device", "Clients", "Busy", "Requests a batch", "Cost per hour", "Limited by")
+    return table("Services around the LLM, the same in every design", head, rows)
 
 
 def percentiles(design: Named) -> str:

@@ -92,6 +92,18 @@ def test_nothing_feasible_is_exit_code_3(
     assert "no design keeps every SLO" in capsys.readouterr().out
 
 
+def test_no_finite_objective_is_told(
+    study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Answers of one token have no time per output token."""
+    lengths = {kind: {"distribution": "constant", "tokens": 1} for kind in ("prompt", "output")}
+    workload = {**SMALL["workload"], "lengths": lengths}
+    study.write_text(yaml.safe_dump({**SMALL, "workload": workload, "slos": [], "objectives": ["tpot_p90_s"]}))
+    assert dse(monkeypatch, "run", str(study), "--jobs", "1", "--trials", "5", "--out", "here") == 3
+    assert "misses a finite value of every objective" in capsys.readouterr().out
+    json.loads(Path("here/study.json").read_text())
+
+
 def test_simulate_json_and_slo(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--model", "llama-3.1-8b", "--tp", "1", "--requests", "200", "--json"]
     assert dse(monkeypatch, "simulate", *options, "--slo", "e2e:50:0.001") == 3

@@ -15,4 +15,6 @@ def test_shipped_study(name: str) -> None:
     result = run_study(short, jobs=1)
     assert len(result.simulated) == 40
     assert result.front
-    assert spec.question[:20] in render_report(result)
+    page = render_report(result)
+    assert spec.question[:20] in page
+    assert all(f">{service.stage}<" in page for service in spec.services)

@@ -153,6 +153,7 @@ def test_objectives_without_a_finite_value_are_infeasible() -> None:
     assert not result.front
     assert all(e.constraints == {"finite": 1.0} for e in result.simulated)
     json.dumps(to_json(result), allow_nan=False)
+    assert "<html" in render_report(result)
 
 
 def test_nothing_simulated_is_a_result_too() -> None:
