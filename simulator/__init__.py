@@ -3,7 +3,7 @@
 from simulator.errors import Overload, SpecError
 from simulator.metrics import Result
 from simulator.simulation import simulate
-from simulator.spec import SLO, Batching, Deployment, KvMemory, Link, Pool, Workload
+from simulator.spec import SLO, Batching, Deployment, KvMemory, Link, Pool, Scenario, Workload
 from simulator.workload import Requests, build_requests
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Pool",
     "Requests",
     "Result",
+    "Scenario",
     "SpecError",
     "Workload",
     "build_requests",

@@ -1,9 +1,10 @@
 """From the kernel's arrays to what people ask for: latencies, throughput, utilisation, energy, cost.
 
-Definitions (times of one request; a rejected request has infinite latencies):
+Definitions (times of one request, i.e. one call of an LLM; a rejected request has infinite latencies):
 
-- TTFT: first token − arrival.
+- TTFT: first token − arrival, for requests whose way has an LLM stage.
 - E2E: end of the last stage (without services after the LLM: last token) − arrival.
+- Session: end of the last request of a session − arrival of its first.
 - TPOT: (last token − first token) / (output tokens − 1), for requests with at least two output tokens.
 - ITL: time between two consecutive tokens of a request, over all tokens of all requests, from a histogram of
   0.8 % wide bins (the upper edge is reported).
@@ -21,10 +22,10 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator import catalog
-from simulator.kernel.layout import ITL_BITS, REJECTED
-from simulator.lowering import Lowered, PoolPlan, ServicePlan
+from simulator.kernel.layout import DONE, ITL_BITS, LEFT, REACHED, STARTED, VISIT_FIELDS
+from simulator.lowering import Lowered, PoolPlan, ServicePlan, TierPlan
 from simulator.performance.power import energy_j
-from simulator.performance.price import pool_usd_per_hour, service_usd_per_hour
+from simulator.performance.price import pool_usd_per_hour, service_usd_per_hour, tiers_usd_per_hour
 from simulator.spec.deployment import Deployment
 from simulator.spec.slo import SLO, LatencyMetric
 from simulator.workload import PS_PER_S
@@ -61,7 +62,9 @@ class PoolUse:
         Share of the span in which requests waited for KV blocks, a place in the batch (static: for the batch under
         way to end), or the token budget.
     preemptions
-        Requests evicted and recomputed.
+        Requests evicted, and recomputed or swapped in again.
+    cache_hits
+        Share of prompt tokens that the prefix cache and its tiers spared.
     energy_j
         Energy of the pool's accelerators over the span.
     """
@@ -77,6 +80,7 @@ class PoolUse:
     blocked_by_batch: float
     blocked_by_budget: float
     preemptions: int
+    cache_hits: float
     energy_j: float
 
     @property
@@ -130,6 +134,26 @@ class ServiceUse:
         return "clients" if self.busy > 0.5 else "nothing"
 
 
+@dataclass(frozen=True)
+class TierUse:
+    """What one tier did, all its memories together.
+
+    Attributes
+    ----------
+    name
+        Of the tier; with several LLM stages, and the stage.
+    fetched_tokens, stored_tokens
+        Prompt tokens whose KV was fetched from it, and written to it.
+    full
+        Share of its capacity that holds something at the end.
+    """
+
+    name: str
+    fetched_tokens: int
+    stored_tokens: int
+    full: float
+
+
 @dataclass(frozen=True, eq=False)
 class Result:
     """Outcome of a simulation."""
@@ -143,28 +167,40 @@ class Result:
 
     @cached_property
     def _served(self) -> npt.NDArray[np.bool_]:
-        return np.asarray(self._requests["state"] != REJECTED)
+        return np.asarray(self._requests["state"] == DONE)
+
+    @cached_property
+    def _with_stage(self) -> npt.NDArray[np.bool_]:
+        """Which requests pass any stage: those that only wait for branches to join pass none."""
+        way = self.lowered.requests.way
+        passes = np.array([len(stages) > 0 for stages in self.lowered.plan.ways])
+        return np.full(len(self._requests), passes[0]) if way is None else passes[way]
+
+    @cached_property
+    def _with_llm(self) -> npt.NDArray[np.bool_]:
+        return np.asarray(self._requests["llm_stage"] >= 0)
 
     @cached_property
     def span_s(self) -> float:
         """Seconds from the first arrival to the end of the last request."""
-        last = max(int(self._requests["done_ps"].max()), int(self._requests["arrival_ps"][-1]), 1)
+        last = max(int(self._requests["done_ps"].max()), int(self._requests["arrival_ps"].max()), 1)
         return last / PS_PER_S
 
     @property
     def requests_total(self) -> int:
-        """Requests that arrived."""
-        return len(self._requests)
+        """Requests that arrived; those that only join others are not counted."""
+        return int(self._with_stage.sum())
 
     @cached_property
     def rejected(self) -> int:
-        """Requests that no client can ever hold."""
-        return int((~self._served).sum())
+        """Requests that no client can ever hold, and those that would have followed them."""
+        return int((~self._served & self._with_stage).sum())
 
     @cached_property
     def output_tokens(self) -> int:
         """Tokens generated."""
-        return int(self._requests["output_tokens"][self._served].sum(dtype=np.int64))
+        generated = self._served & self._with_llm
+        return int(self._requests["output_tokens"][generated].sum(dtype=np.int64))
 
     def _since_arrival_s(self, field: str) -> Floats:
         requests = self._requests
@@ -173,13 +209,26 @@ class Result:
 
     @cached_property
     def ttft_s(self) -> Floats:
-        """Time to first token, shape (requests,), infinite if rejected."""
-        return self._since_arrival_s("first_token_ps")
+        """Time to first token, infinite if rejected, shape (n,): of requests whose way has an LLM stage."""
+        seconds = self._since_arrival_s("first_token_ps")
+        return seconds if self._with_llm.all() else seconds[self._with_llm]
 
     @cached_property
     def e2e_s(self) -> Floats:
-        """End-to-end latency, shape (requests,), infinite if rejected."""
-        return self._since_arrival_s("done_ps")
+        """End-to-end latency, infinite if rejected, shape (n,): of requests that pass any stage."""
+        seconds = self._since_arrival_s("done_ps")
+        return seconds if self._with_stage.all() else seconds[self._with_stage]
+
+    @cached_property
+    def session_s(self) -> Floats:
+        """Time from the arrival of a session's first request to the end of its last, shape (sessions,)."""
+        sessions = self.lowered.requests.sessions
+        if sessions is None:
+            return self._since_arrival_s("done_ps")
+        first = sessions.first_rows
+        last = np.append(first[1:], len(self._requests)) - 1
+        seconds = (self._requests["done_ps"][last] - self._requests["arrival_ps"][first]) / PS_PER_S
+        return np.where(self._served[last], seconds, np.inf)
 
     @cached_property
     def queue_s(self) -> Floats:
@@ -193,10 +242,15 @@ class Result:
         return seconds
 
     @cached_property
+    def _several(self) -> npt.NDArray[np.bool_]:
+        """Which requests have a TPOT."""
+        return np.asarray((self._requests["output_tokens"] > 1) & self._with_llm)
+
+    @cached_property
     def tpot_s(self) -> Floats:
         """Time per output token after the first, of requests with at least two, shape (n,)."""
         requests = self._requests
-        several = requests["output_tokens"] > 1
+        several = self._several
         decoding = (requests["finish_ps"][several] - requests["first_token_ps"][several]) / PS_PER_S
         seconds = decoding / (requests["output_tokens"][several] - 1)
         return np.where(self._served[several], seconds, np.inf)
@@ -208,7 +262,9 @@ class Result:
         bins = np.flatnonzero(counts)
         exponent = np.maximum((bins >> ITL_BITS) - 1, 0)
         mantissa = bins - (exponent << ITL_BITS)
-        return ((mantissa + 1) << exponent).astype(np.float64) / PS_PER_S, counts[bins]
+        # The first bins hold one gap each, above all that of tokens which come together.
+        edges = np.where(exponent == 0, bins, (mantissa + 1) << exponent)
+        return edges.astype(np.float64) / PS_PER_S, counts[bins]
 
     def percentile_s(self, metric: LatencyMetric, percent: float) -> float:
         """Return a percentile of a latency in seconds; NaN if no request has it (TPOT of single tokens)."""
@@ -238,19 +294,28 @@ class Result:
 
         Limits on ``itl`` are held against a request's TPOT, its mean inter-token latency.
         """
-        good = self._served.copy()
-        several = self._requests["output_tokens"] > 1
+        good = self._served & self._with_stage
         for slo in slos:
             if slo.metric in ("tpot", "itl"):
-                good[several] &= self.tpot_s <= slo.limit_s
+                good[self._several] &= self.tpot_s <= slo.limit_s
+            elif slo.metric == "ttft":
+                good[self._with_llm] &= self.ttft_s <= slo.limit_s
+            elif slo.metric == "session":
+                good &= self._of_session(self.session_s) <= slo.limit_s
             else:
-                good &= getattr(self, f"{slo.metric}_s") <= slo.limit_s
+                good[self._with_stage] &= self.e2e_s <= slo.limit_s
         return float(good.sum()) / self.span_s
+
+    def _of_session(self, values: Floats) -> Floats:
+        """Return for each request the value of its session."""
+        sessions = self.lowered.requests.sessions
+        return values if sessions is None else values[sessions.session]
 
     @property
     def usd_per_hour(self) -> float:
-        """Price of all devices."""
+        """Price of all devices, and of the memory of tiers."""
         pools = sum(pool_usd_per_hour(plan.pool) for plan in self.lowered.pools)
+        pools += tiers_usd_per_hour(self.deployment)
         return pools + sum(service_usd_per_hour(plan.service, plan.stage) for plan in self.lowered.services)
 
     @property
@@ -278,6 +343,7 @@ class Result:
         memory = float(counts @ cost.linear.memory_s[knots]) + contexts * cost.decode_memory_s
         memory += float(rows["steps"].sum()) * float(cost.sequences.memory_s[0])  # weights of the output head
         link = float(counts @ cost.linear.link_s[knots])
+        computed, spared = int(rows["prefill_tokens"].sum()), int(rows["hit_tokens"].sum())
         busy, clients = float(rows["busy_ps"].sum()) / PS_PER_S, plan.pool.clients
         whole = self.span_s * clients
 
@@ -296,6 +362,7 @@ class Result:
             blocked_by_batch=waited("blocked_batch_ps"),
             blocked_by_budget=waited("blocked_budget_ps"),
             preemptions=int(rows["preemptions"].sum()),
+            cache_hits=spared / max(1, computed + spared),
             energy_j=energy_j(
                 plan.engine.accelerator,
                 plan.pool.accelerators,
@@ -336,6 +403,29 @@ class Result:
             ),
         )
 
+    @cached_property
+    def tiers(self) -> tuple[TierUse, ...]:
+        """Use of each tier, nearest first, by LLM stage."""
+        alike: dict[tuple[str, str], list[TierPlan]] = {}
+        for plan in self.lowered.tiers:
+            alike.setdefault((plan.stage, plan.tier.name), []).append(plan)
+        stages = {stage for stage, _ in alike}
+        return tuple(
+            self._tier_use(name if len(stages) == 1 else f"{name} of {stage}", plans)
+            for (stage, name), plans in alike.items()
+        )
+
+    def _tier_use(self, name: str, plans: list[TierPlan]) -> TierUse:
+        memory = self.lowered.memory
+        parts = np.concatenate([memory.caches[plan.first : plan.first + plan.parts] for plan in plans])
+        chunk_tokens = int(memory.world["chunk_tokens"][0])
+        return TierUse(
+            name=name,
+            fetched_tokens=int(parts["hit_chunks"].sum()) * chunk_tokens,
+            stored_tokens=int(parts["stored_chunks"].sum()) * chunk_tokens,
+            full=float(parts["size"].sum() / max(1, sum(plan.parts * plan.capacity_chunks for plan in plans))),
+        )
+
     @property
     def _uses(self) -> tuple[PoolUse | ServiceUse, ...]:
         return (*self.pools, *self.services)
@@ -344,6 +434,20 @@ class Result:
     def energy_j(self) -> float:
         """Energy of all devices over the span."""
         return sum(use.energy_j for use in self._uses)
+
+    @property
+    def energy_j_per_request(self) -> dict[str, float]:
+        """Energy of each stage by requests served, idle time included; prefill and decode apart where they are."""
+        served = max(1, self.requests_total - self.rejected)
+        by_stage: dict[str, float] = {}
+        for plan, use in zip(self.lowered.pools, self.pools, strict=True):
+            role = "" if plan.pool.role == "both" else f" {plan.pool.role}"
+            name = plan.pool.stage + role
+            by_stage[name] = by_stage.get(name, 0.0) + use.energy_j / served
+        for service, spent in zip(self.lowered.services, self.services, strict=True):
+            name = service.stage.name
+            by_stage[name] = by_stage.get(name, 0.0) + spent.energy_j / served
+        return by_stage
 
     @property
     def bottleneck(self) -> str:
@@ -374,31 +478,68 @@ class Result:
             "energy_j_per_output_token": self.energy_j / self.output_tokens if self.output_tokens else float("inf"),
             "preemptions": sum(use.preemptions for use in self.pools),
         }
-        for metric in ("ttft", "tpot", "itl", "e2e"):
+        metrics: list[LatencyMetric] = ["ttft", "tpot", "itl", "e2e"]
+        if self.lowered.requests.sessions is not None:
+            figures["sessions"] = len(self.session_s)
+            metrics.append("session")
+        for metric in metrics:
             for percent in (50, 90, 99):
                 figures[f"{metric}_p{percent}_s"] = self.percentile_s(metric, percent)
         return figures
 
     def requests(self) -> pd.DataFrame:
-        """Return one row a request: times in seconds, tokens, clients, preemptions; missing if rejected."""
+        """Return one row a request: times in seconds, tokens, clients, preemptions; missing where there is none.
+
+        For each stage ``<stage>_queue_s`` and ``<stage>_service_s``: the time from reaching it until it was first
+        served there (at an LLM stage: admitted), and from then until it left, summed over its visits.
+        """
         import pandas as pd
 
         rows, served = self._requests, self._served
-        several = rows["output_tokens"] > 1
-        tpot = np.full(len(rows), np.nan)
-        tpot[several] = np.where(served[several], self.tpot_s, np.nan)
-        frame = {
+        requests, llm = self.lowered.requests, self._with_llm
+
+        def known(values: Floats, where: npt.NDArray[np.bool_]) -> Floats:
+            """Return values of some requests, missing for those not served and for all others."""
+            whole = np.full(len(rows), np.nan)
+            whole[where] = values
+            return np.where(served, whole, np.nan)
+
+        passing = self._with_stage
+        frame: dict[str, Any] = {
             "arrival_s": rows["arrival_ps"] / PS_PER_S,
             "prompt_tokens": rows["prompt_tokens"],
-            "output_tokens": rows["output_tokens"],
-            "queue_s": np.where(served, self.queue_s, np.nan),
-            "service_s": np.where(served, self.service_s, np.nan),
-            "ttft_s": np.where(served, self.ttft_s, np.nan),
-            "tpot_s": tpot,
-            "e2e_s": np.where(served, self.e2e_s, np.nan),
+            "output_tokens": np.where(llm, rows["output_tokens"], 0),
+            "queue_s": known(self.queue_s[llm], llm),
+            "service_s": known(self.service_s[passing], passing),
+            "ttft_s": known(self.ttft_s, llm),
+            "tpot_s": known(self.tpot_s, self._several),
+            "e2e_s": known(self.e2e_s, passing),
             "prefill_client": rows["prefill_client"],
             "client": rows["client"],
             "preemptions": rows["preemptions"],
             "served": served,
         }
-        return pd.DataFrame(frame).rename_axis("request")
+        if requests.sessions is not None:
+            frame["session"] = requests.sessions.session
+        if requests.request_class is not None:
+            frame["class"] = np.array(requests.classes)[requests.request_class]
+        return pd.DataFrame({**frame, **self._stage_times()}).rename_axis("request")
+
+    def _stage_times(self) -> dict[str, Floats]:
+        """Return the columns of time queued and served at each stage; none for a single stage."""
+        memory, plan = self.lowered.memory, self.lowered.plan
+        columns: dict[str, Floats] = {}
+        if not len(memory.visits):
+            return columns
+        way = self.lowered.requests.way
+        ways = np.zeros(len(self._requests), dtype=np.int64) if way is None else way
+        for number, stages in enumerate(plan.ways):
+            here = np.flatnonzero(ways == number)
+            for place, stage in enumerate(stages):
+                start = memory.visits[here] + VISIT_FIELDS * place
+                reached, started, left = (memory.scratch[start + field] for field in (REACHED, STARTED, LEFT))
+                for name, begin, end in (("queue", reached, started), ("service", started, left)):
+                    column = columns.setdefault(f"{stage}_{name}_s", np.full(len(self._requests), np.nan))
+                    seconds = np.where(end >= 0, (end - begin) / PS_PER_S, np.nan)
+                    column[here] = np.where(np.isnan(column[here]), seconds, column[here] + seconds)
+        return columns

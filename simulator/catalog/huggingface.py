@@ -15,9 +15,8 @@ from simulator.errors import SpecError
 def model_from_config(path: str | Path) -> Model:
     """Return the model that a Hugging Face ``config.json`` describes.
 
-    The model is named after the file, or after its folder if the file is ``config.json``. A sliding
-    window is not modelled: the longest context is cut to it. Rotary scaling is taken to be already
-    part of ``max_position_embeddings``.
+    The model is named after the file, or after its folder if the file is ``config.json``. Rotary scaling is taken to
+    be already part of ``max_position_embeddings``.
 
     Parameters
     ----------
@@ -63,6 +62,15 @@ class _Config:
             raise self.error(key, f"must be an integer of at least {least}, given {value!r}")
         return value
 
+    def kinds(self, key: str) -> list[str]:
+        """Return a list of names, one for each layer."""
+        value = self.values.get(key)
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise self.error(key, f"must be a list of names, given {value!r}")
+        if len(value) != self.count("num_hidden_layers"):
+            raise self.error(key, f"must name {self.count('num_hidden_layers')} layers, given {len(value)}")
+        return value
+
     def flag(self, key: str, default: bool) -> bool:
         value = self.values.get(key, default)
         if not isinstance(value, bool):
@@ -99,15 +107,17 @@ def _multi_head(config: _Config) -> dict[str, Any]:
         "gated_mlp": False,
         "vocab": config.count("vocab_size"),
         "tied_embeddings": config.flag("tie_word_embeddings", False),
-        "max_context_tokens": _max_context(config),
+        "max_context_tokens": config.count("max_position_embeddings"),
     }
 
 
-def _max_context(config: _Config) -> int:
-    longest = config.count("max_position_embeddings")
-    if config.flag("use_sliding_window", True):
-        return min(longest, config.count("sliding_window", longest))
-    return longest
+def _windowed(config: _Config, layers: int) -> dict[str, Any]:
+    """Return the field of a sliding window in so many layers, or where ``layer_types`` says; nothing without one."""
+    if "layer_types" in config.values:
+        layers = config.kinds("layer_types").count("sliding_attention")
+    if config.values.get("sliding_window") is None or not config.flag("use_sliding_window", True) or layers <= 0:
+        return {}
+    return {"window": {"layers": layers, "window_tokens": config.count("sliding_window")}}
 
 
 def _bert(config: _Config) -> dict[str, Any]:
@@ -125,9 +135,120 @@ def _grouped_query(config: _Config) -> dict[str, Any]:
     return _llama(config)
 
 
+def _mistral(config: _Config) -> dict[str, Any]:
+    return {**_grouped_query(config), **_windowed(config, config.count("num_hidden_layers"))}
+
+
+def _qwen2(config: _Config) -> dict[str, Any]:
+    layers = config.count("num_hidden_layers")
+    # Layers from max_window_layers on have the window.
+    windowed = layers - config.count("max_window_layers", layers, least=0)
+    return {**_grouped_query(config), **_windowed(config, windowed)}
+
+
+def _gemma(config: _Config, period: int) -> dict[str, Any]:
+    """Return the fields of Gemma 2 or 3: every ``period``-th layer sees everything, the others a window."""
+    layers = config.count("num_hidden_layers")
+    config.count("head_dim")
+    tied = {"tied_embeddings": config.flag("tie_word_embeddings", True)}
+    return {**_grouped_query(config), **tied, **_windowed(config, layers - layers // period)}
+
+
+def _gemma2(config: _Config) -> dict[str, Any]:
+    return _gemma(config, 2)
+
+
+def _gemma3(config: _Config) -> dict[str, Any]:
+    return _gemma(config, config.count("sliding_window_pattern", 6, least=2))
+
+
+def _gpt_oss(config: _Config) -> dict[str, Any]:
+    moe = {
+        "experts": config.count("num_local_experts"),
+        "experts_per_token": config.count("num_experts_per_tok"),
+        "expert_intermediate": config.count("intermediate_size"),
+    }
+    config.count("head_dim")
+    layers = config.count("num_hidden_layers")
+    return {**_grouped_query(config), "moe": moe, **_windowed(config, layers - layers // 2)}
+
+
+def _jamba(config: _Config) -> dict[str, Any]:
+    fields = _grouped_query(config)
+    layers = config.count("num_hidden_layers")
+
+    def every(kind: str) -> int:
+        period = config.count(f"{kind}_layer_period")
+        return len(range(config.count(f"{kind}_layer_offset", least=0), layers, period))
+
+    moe = {
+        "experts": config.count("num_experts"),
+        "experts_per_token": config.count("num_experts_per_tok"),
+        "expert_intermediate": config.count("intermediate_size"),
+        "dense_layers": layers - every("expert"),
+        "dense_first": False,
+    }
+    ssm = {
+        "layers": layers - every("attn"),
+        "heads": config.count("mamba_expand") * fields["hidden"],
+        "head_dim": 1,
+        "state": config.count("mamba_d_state"),
+        "conv": config.count("mamba_d_conv"),
+        "dt_rank": config.count("mamba_dt_rank"),
+    }
+    return {**fields, "moe": moe, "ssm": ssm}
+
+
+def _granite_hybrid(config: _Config) -> dict[str, Any]:
+    fields = _grouped_query(config)
+    recurrent = config.kinds("layer_types").count("mamba")
+    shared = config.count("shared_intermediate_size")
+    if config.count("num_local_experts", least=0):
+        fields["moe"] = {
+            "experts": config.count("num_local_experts"),
+            "experts_per_token": config.count("num_experts_per_tok"),
+            "expert_intermediate": fields["intermediate"],
+            "shared_experts": 1,
+            "shared_intermediate": shared,
+        }
+    else:
+        fields["intermediate"] = shared
+    if recurrent:
+        fields["ssm"] = {
+            "layers": recurrent,
+            "heads": config.count("mamba_n_heads"),
+            "head_dim": config.count("mamba_d_head"),
+            "state": config.count("mamba_d_state"),
+            "groups": config.count("mamba_n_groups"),
+            "conv": config.count("mamba_d_conv"),
+            "chunk_tokens": config.count("mamba_chunk_size"),
+        }
+    return fields
+
+
+def _nemotron_hybrid(config: _Config) -> dict[str, Any]:
+    config.count("num_key_value_heads")
+    pattern = config.values.get("hybrid_override_pattern")
+    layers = config.count("num_hidden_layers")
+    if not isinstance(pattern, str) or set(pattern) - set("M*-") or len(pattern) != layers:
+        raise config.error("hybrid_override_pattern", f"must be {layers} of the letters M, * and -, given {pattern!r}")
+    key = "head_dim" if "head_dim" in config.values else "attention_head_dim"
+    ssm = {
+        "layers": pattern.count("M"),
+        "heads": config.count("mamba_num_heads"),
+        "head_dim": config.count("mamba_head_dim"),
+        "state": config.count("ssm_state_size"),
+        "groups": config.count("n_groups"),
+        "conv": config.count("conv_kernel"),
+        "chunk_tokens": config.count("chunk_size"),
+        "feed_forward_layers": pattern.count("-"),
+    }
+    return {**_multi_head(config), "head_dim": config.count(key), "ssm": ssm}
+
+
 def _qwen3(config: _Config) -> dict[str, Any]:
     config.count("head_dim")  # it is not hidden_size / num_attention_heads
-    return _grouped_query(config)
+    return _qwen2(config)
 
 
 def _mixtral(config: _Config) -> dict[str, Any]:
@@ -136,7 +257,7 @@ def _mixtral(config: _Config) -> dict[str, Any]:
         "experts_per_token": config.count("num_experts_per_tok"),
         "expert_intermediate": config.count("intermediate_size"),
     }
-    return {**_grouped_query(config), "moe": moe}
+    return {**_mistral(config), "moe": moe}
 
 
 def _qwen3_moe(config: _Config) -> dict[str, Any]:
@@ -187,12 +308,18 @@ _READERS: dict[str, Callable[[_Config], dict[str, Any]]] = {
     "bert": _bert,
     "deepseek_v2": _deepseek,
     "deepseek_v3": _deepseek,
+    "gemma2": _gemma2,
+    "gemma3_text": _gemma3,
     "gpt_neox": _multi_head,
+    "gpt_oss": _gpt_oss,
+    "granitemoehybrid": _granite_hybrid,
+    "jamba": _jamba,
     "llama": _llama,
-    "mistral": _grouped_query,
+    "mistral": _mistral,
     "mixtral": _mixtral,
+    "nemotron_h": _nemotron_hybrid,
     "phi": _multi_head,
-    "qwen2": _grouped_query,
+    "qwen2": _qwen2,
     "qwen3": _qwen3,
     "qwen3_moe": _qwen3_moe,
 }

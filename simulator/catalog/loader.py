@@ -1,4 +1,4 @@
-"""Look up accelerators, processors and models by name."""
+"""Look up accelerators, processors, memory tiers and models by name."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from simulator.catalog.accelerator import Accelerator
 from simulator.catalog.cpu import Cpu
 from simulator.catalog.huggingface import model_from_config
 from simulator.catalog.model import Model
+from simulator.catalog.tier import TierMemory
 from simulator.errors import unknown_name
 
 # The C parser is several times faster, but not every build of PyYAML has it.
@@ -79,6 +80,26 @@ def device(name: str) -> Accelerator | Cpu:
     raise unknown_name("device", name, (*cpu_names(), *accelerator_names()))
 
 
+@cache
+def tier(name: str) -> TierMemory:
+    """Return a catalogued memory for KV behind the accelerators.
+
+    Parameters
+    ----------
+    name
+        One of :func:`tier_names`.
+
+    Raises
+    ------
+    SpecError
+        If the catalog has no such memory; close names are suggested.
+    """
+    entries = _entries("tiers.yaml")
+    if name not in entries:
+        raise unknown_name("tier kind", name, entries)
+    return TierMemory.parse({"name": name, **entries[name]}, source=f"tiers.yaml: {name}")
+
+
 def model(name_or_path: str | Path) -> Model:
     """Return a catalogued model, or one described by a Hugging Face ``config.json``.
 
@@ -107,6 +128,12 @@ def accelerator_names() -> tuple[str, ...]:
 def cpu_names() -> tuple[str, ...]:
     """Return the names of all catalogued server processors, sorted."""
     return tuple(sorted(_entries("cpus.yaml")))
+
+
+@cache
+def tier_names() -> tuple[str, ...]:
+    """Return the names of all catalogued memories for KV, sorted."""
+    return tuple(sorted(_entries("tiers.yaml")))
 
 
 @cache

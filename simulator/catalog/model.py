@@ -1,4 +1,4 @@
-"""One transformer: the shape of its layers, and the counts that follow from it."""
+"""One transformer or hybrid: the shape of its layers, and the counts that follow from it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ class MixtureOfExperts(Spec):
     shared_intermediate
         Inner width of one shared expert; 0 where there is none.
     dense_layers
-        Leading layers that have a dense feed-forward block (of the model's ``intermediate``) instead.
+        Layers that have a dense feed-forward block (of the model's ``intermediate``) instead.
+    dense_first
+        Whether these lead (DeepSeek), or are spread evenly over the depth (Jamba).
     """
 
     experts: Count
@@ -37,6 +39,7 @@ class MixtureOfExperts(Spec):
     shared_experts: CountOrZero = 0
     shared_intermediate: CountOrZero = 0
     dense_layers: CountOrZero = 0
+    dense_first: bool = True
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -74,6 +77,89 @@ class LatentAttention(Spec):
     v_head_dim: Count
 
 
+class SlidingWindow(Spec):
+    """Layers whose queries see only the last tokens (Longformer, arXiv:2004.05150; Mistral 7B, arXiv:2310.06825).
+
+    Attributes
+    ----------
+    layers
+        Attention layers with a window, spread evenly over the depth; the others see everything.
+    window_tokens
+        Tokens that a query sees, itself included.
+    """
+
+    layers: Count
+    window_tokens: Count
+
+
+class StateSpace(Spec):
+    """Layers with a recurrent state in the place of attention: Mamba-2 (arXiv:2405.21060) or Mamba (arXiv:2312.00752).
+
+    Attributes
+    ----------
+    layers
+        Layers with such a mixer, spread evenly over the depth.
+    heads, head_dim
+        Heads and their width; their product is the inner width. Mamba is written with heads of width 1.
+    state
+        State elements per inner channel (N).
+    groups
+        Groups of heads that share B and C; not used by Mamba, whose channels all share them.
+    conv
+        Width of the causal convolution before the scan.
+    dt_rank
+        Width that Mamba's step sizes are projected from; None for Mamba-2.
+    chunk_tokens
+        Tokens that a prompt's scan treats at a time (Mamba-2).
+    state_bytes_per_element
+        Bytes of a stored state element: 2 as engines keep it by default, 4 where the model wants single precision.
+    feed_forward_layers
+        Layers that hold a feed-forward block alone, the others then hold none (Nemotron-H; 0 for pure Mamba).
+        None where every layer holds one beside its mixer.
+    """
+
+    layers: Count
+    heads: Count
+    head_dim: Count
+    state: Count
+    groups: Count = 1
+    conv: Count = 4
+    dt_rank: Count | None = None
+    chunk_tokens: Count = 256
+    state_bytes_per_element: Annotated[int, Field(ge=1, le=4)] = 2
+    feed_forward_layers: CountOrZero | None = None
+
+    @property
+    def inner(self) -> int:
+        """Inner width: ``heads * head_dim``."""
+        return self.heads * self.head_dim
+
+    @property
+    def shared(self) -> int:
+        """Width of B and C together: ``2 * groups * state``."""
+        return 2 * self.groups * self.state
+
+    def parameters(self, hidden: int) -> int:
+        """Return the elements of one layer.
+
+        Mamba-2: ``hidden * (2 inner + 2 groups state + heads)`` into the block and ``inner * hidden`` out of it, the
+        convolution over ``inner + 2 groups state`` channels, A, D and the step's bias a head, a norm of ``inner``.
+        Mamba: ``2 hidden * inner`` in, ``inner * (dt_rank + 2 state) + dt_rank * inner`` for steps, B and C,
+        ``inner * hidden`` out, the convolution, A of ``inner * state``, D and the step's bias a channel.
+
+        Parameters
+        ----------
+        hidden
+            Width of the residual stream.
+        """
+        inner = self.inner
+        if self.dt_rank is not None:
+            steps = inner * (self.dt_rank + 2 * self.state) + self.dt_rank * inner
+            return 3 * hidden * inner + steps + inner * (self.conv + self.state + 2)
+        projections = hidden * (2 * inner + self.shared + self.heads) + inner * hidden
+        return projections + (inner + self.shared) * self.conv + 3 * self.heads + inner
+
+
 class Model(Spec):
     """A transformer, described as far as its cost depends on it.
 
@@ -100,8 +186,11 @@ class Model(Spec):
         Longest sequence, prompt and output together.
     learned_positions
         Rows of a learned position table; 0 for rotary, ALiBi and the like.
-    moe, mla
-        Mixture of experts and latent attention, where the model has them.
+    moe, mla, window, ssm
+        Mixture of experts, latent attention, layers with a sliding window and state-space layers, where the model
+        has them.
+    modality_experts
+        Whether every layer has a second dense feed-forward block for the tokens of images (CogVLM, arXiv:2311.03079).
     source
         Where the numbers are from, e.g. the Hugging Face repository of the config.
     """
@@ -121,6 +210,9 @@ class Model(Spec):
     learned_positions: CountOrZero = 0
     moe: MixtureOfExperts | None = None
     mla: LatentAttention | None = None
+    window: SlidingWindow | None = None
+    ssm: StateSpace | None = None
+    modality_experts: bool = False
     source: str
 
     @model_validator(mode="after")
@@ -129,6 +221,19 @@ class Model(Spec):
             raise ValueError(f"attention_heads {self.attention_heads} is not a multiple of kv_heads {self.kv_heads}")
         if self.moe and self.moe.dense_layers >= self.layers:
             raise ValueError(f"moe.dense_layers {self.moe.dense_layers} must be below layers {self.layers}")
+        if self.attention_layers < 0:
+            raise ValueError(
+                f"ssm: its layers and feed_forward_layers are {self.layers - self.attention_layers} "
+                f"and must be at most layers {self.layers}"
+            )
+        if self.window and self.window.layers > self.attention_layers:
+            raise ValueError(
+                f"window.layers {self.window.layers} must be at most the {self.attention_layers} layers with attention"
+            )
+        if self.window and self.mla:
+            raise ValueError("window: not supported together with mla")
+        if self.modality_experts and (self.moe or self.dense_layers < self.layers):
+            raise ValueError("modality_experts: only where every layer has a dense feed-forward block")
         if self.mla and self.kv_heads != self.attention_heads:
             raise ValueError(f"mla: kv_heads {self.kv_heads} must equal attention_heads {self.attention_heads}")
         if self.mla and self.head_dim != self.mla.qk_nope_head_dim + self.mla.qk_rope_head_dim:
@@ -165,18 +270,49 @@ class Model(Spec):
 
     @property
     def kv_elements_per_token(self) -> int:
-        """Numbers that one token leaves in the KV cache of all layers."""
-        return self.layers * self.kv_elements_per_token_per_layer
+        """Numbers that one token leaves in the KV cache of all layers, those with a window included."""
+        return self.attention_layers * self.kv_elements_per_token_per_layer
+
+    @property
+    def state_space_layers(self) -> int:
+        """Layers with a recurrent state in the place of attention."""
+        return self.ssm.layers if self.ssm else 0
+
+    @property
+    def lone_feed_forward_layers(self) -> int:
+        """Layers without a mixer."""
+        return (self.ssm.feed_forward_layers or 0) if self.ssm else 0
+
+    @property
+    def attention_layers(self) -> int:
+        """Layers with attention."""
+        return self.layers - self.state_space_layers - self.lone_feed_forward_layers
+
+    @property
+    def window_layers(self) -> int:
+        """Layers whose attention sees only a window."""
+        return self.window.layers if self.window else 0
+
+    @property
+    def growing_layers(self) -> int:
+        """Layers whose KV grows with every token."""
+        return self.attention_layers - self.window_layers
+
+    @property
+    def feed_forward_layers(self) -> int:
+        """Layers with a feed-forward block."""
+        alone = self.ssm.feed_forward_layers if self.ssm else None
+        return self.layers if alone is None else alone
 
     @property
     def moe_layers(self) -> int:
         """Layers whose feed-forward block is a mixture of experts."""
-        return self.layers - self.moe.dense_layers if self.moe else 0
+        return self.feed_forward_layers - self.moe.dense_layers if self.moe else 0
 
     @property
     def dense_layers(self) -> int:
         """Layers whose feed-forward block is dense."""
-        return self.layers - self.moe_layers
+        return self.feed_forward_layers - self.moe_layers
 
     @property
     def attention_parameters_per_layer(self) -> int:
@@ -207,6 +343,16 @@ class Model(Spec):
             Inner width of the block (dense, or of one expert).
         """
         return (3 if self.gated_mlp else 2) * self.hidden * intermediate
+
+    @property
+    def dense_blocks(self) -> int:
+        """Dense feed-forward blocks of a layer that has any, of which a token visits one."""
+        return 2 if self.modality_experts else 1
+
+    @property
+    def state_space_parameters_per_layer(self) -> int:
+        """Elements of one state-space layer; 0 where there is none."""
+        return self.ssm.parameters(self.hidden) if self.ssm else 0
 
     @property
     def expert_parameters(self) -> int:
@@ -244,17 +390,17 @@ class Model(Spec):
         model: biases, norms inside attention, an encoder's pooler, and multi-token-prediction layers.
         """
         experts = self.moe.experts if self.moe else 0
-        return self._count(experts)
+        return self._count(experts, self.dense_blocks)
 
     @property
     def active_parameters_per_token(self) -> int:
-        """Parameters that one token meets: :attr:`parameters` less the routed experts it does not visit.
+        """Parameters that one token meets: :attr:`parameters` less the experts it does not visit.
 
         As in most model cards this counts the embedding table in full; what is multiplied is
         :attr:`multiplied_parameters_per_token`.
         """
         visited = self.moe.experts_per_token if self.moe else 0
-        return self._count(visited)
+        return self._count(visited, 1)
 
     @property
     def multiplied_parameters_per_token(self) -> int:
@@ -263,24 +409,25 @@ class Model(Spec):
         Layers' matrices (visited experts only) and the output head; looking up an embedding is free.
         """
         visited = self.moe.experts_per_token if self.moe else 0
-        return self._layers(visited) + self.head_parameters
+        return self._layers(visited, 1) + self.head_parameters
 
-    def _layers(self, experts: int) -> int:
-        """Return the elements of all layers' matrices with so many routed experts in each."""
+    def _layers(self, experts: int, dense_blocks: int) -> int:
+        """Return the elements of all layers' matrices with so many routed experts or dense blocks in each."""
         mixture = (
             experts * self.expert_parameters
             + self.shared_expert_parameters_per_layer
             + self.router_parameters_per_layer
         )
         return (
-            self.layers * self.attention_parameters_per_layer
-            + self.dense_layers * self.mlp_parameters(self.intermediate)
+            self.attention_layers * self.attention_parameters_per_layer
+            + self.state_space_layers * self.state_space_parameters_per_layer
+            + self.dense_layers * dense_blocks * self.mlp_parameters(self.intermediate)
             + self.moe_layers * mixture
         )
 
-    def _count(self, experts: int) -> int:
-        """Return the number of parameters with so many routed experts in each layer."""
+    def _count(self, experts: int, dense_blocks: int) -> int:
+        """Return the number of parameters with so many routed experts or dense blocks in each layer."""
         head = 0 if self.tied_embeddings else self.head_parameters
         positions = self.learned_positions * self.hidden
         norms = (2 * self.layers + 1) * self.hidden
-        return self.embedding_parameters + head + positions + norms + self._layers(experts)
+        return self.embedding_parameters + head + positions + norms + self._layers(experts, dense_blocks)

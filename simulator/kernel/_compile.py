@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import numba
 from numba.core import config
 from numba.core.dispatcher import Dispatcher
+from numba.core.types import Integer, IntegerLiteral, int64
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -61,21 +62,49 @@ def _find_cache() -> Path | None:
 
 
 def compiled(function: Function) -> Any:
-    """Compile a kernel function at its first call, keeping the machine code in :func:`cache_folder`."""
-    options: dict[str, Any] = {"cache": _CACHE is not None, "error_model": "numpy"}
+    """Compile a kernel function for other kernel functions to call.
+
+    It is compiled when a caller is, and not kept for itself: what calls it holds a copy. Without a way in from Python
+    there is nothing to generate for one.
+    """
+    return _widening(_njit(function, no_cpython_wrapper=True, no_cfunc_wrapper=True))
+
+
+def entry(function: Function) -> Any:
+    """Compile the kernel's way in from Python at its first call, keeping the machine code in :func:`cache_folder`."""
     # Setting the folder for a moment leaves other users of numba in this process alone.
     settings: Any = config
-    njit: Any = numba.njit
     previous, settings.CACHE_DIR = settings.CACHE_DIR, str(_CACHE)
     try:
-        # A kernel that owns no array needs no reference counting, which costs half its speed. The option is
-        # undocumented: should numba drop it, the kernel is slower and just as right.
-        try:
-            return njit(**options, _nrt=False)(function)
-        except (KeyError, TypeError):
-            return njit(**options)(function)
+        return _njit(function, cache=_CACHE is not None)
     finally:
         settings.CACHE_DIR = previous
+
+
+def _njit(function: Any, **options: Any) -> Any:
+    # A kernel that owns no array needs no reference counting, which costs half its speed. The option is
+    # undocumented: should numba drop it, the kernel is slower and just as right.
+    njit: Any = numba.njit
+    try:
+        return njit(error_model="numpy", _nrt=False, **options)(function)
+    except (KeyError, TypeError):
+        return njit(error_model="numpy", **options)(function)
+
+
+def _widening(dispatcher: Any) -> Any:
+    """Let a function be compiled once for all widths of integers: callers widen what they pass.
+
+    Else each mix of 32-bit fields, 64-bit numbers and literals would be compiled anew, which doubles the time that
+    compiling takes. Should numba change, that is all that is lost.
+    """
+    with contextlib.suppress(AttributeError):
+        original = dispatcher.get_call_template
+
+        def get_call_template(args: Any, kws: Any) -> Any:
+            return original(tuple(int64 if isinstance(each, Integer | IntegerLiteral) else each for each in args), kws)
+
+        dispatcher.get_call_template = get_call_template
+    return dispatcher
 
 
 _CACHE = _find_cache()

@@ -3,10 +3,11 @@
 A decoding request takes a block in the iteration whose token no longer fits, i.e. when its context is a multiple
 of the block size. All contexts grow by one an iteration, so a client keeps only how many of its
 decodes have each *phase*, ``(context - iterations) mod block``, and growth over any run is a sum of counters.
+With speculation contexts grow by different amounts: there, see :mod:`simulator.kernel.speculation`.
 """
 
 from simulator.kernel._compile import compiled
-from simulator.kernel.layout import POLICY_STATIC, ROLE_PREFILL
+from simulator.kernel.layout import COEFFICIENT_SHIFT, POLICY_STATIC, ROLE_PREFILL
 
 
 @compiled
@@ -16,11 +17,46 @@ def blocks_for(client, tokens):
 
 
 @compiled
-def blocks_held(client, request, context):
-    """Return the blocks of a running request with a context (static batching reserved the answer too)."""
+def fixed_blocks(client, request):
+    """Return the blocks of a request that do not grow: recurrent state, and KV that only a window sees."""
+    if client.window_share == 0:
+        return client.state_blocks
+    tokens = request.prompt_tokens
+    if client.role != ROLE_PREFILL:
+        tokens += request.output_tokens
+    share = min(tokens, client.window_tokens) * client.window_share
+    block = client.block_tokens << COEFFICIENT_SHIFT
+    return client.state_blocks + (share + block - 1) // block
+
+
+@compiled
+def fits(client, request, tokens):
+    """Tell whether a client could hold so many tokens of a request if it held nothing else."""
+    if client.window_share == 0:
+        return tokens <= client.capacity_tokens
+    return blocks_for(client, tokens) + fixed_blocks(client, request) <= client.total_blocks
+
+
+@compiled
+def blocks_to_hold(client, request, context):
+    """Return the blocks that a request takes at its admission with so much context, shared ones not counted.
+
+    Static batching reserves the answer, too.
+    """
     if client.policy == POLICY_STATIC and client.role != ROLE_PREFILL:
-        return blocks_for(client, request.prompt_tokens + request.output_tokens)
-    return blocks_for(client, context)
+        context = request.prompt_tokens + request.output_tokens
+    return blocks_for(client, context) + fixed_blocks(client, request)
+
+
+@compiled
+def blocks_held(world, client, request, context):
+    """Return the blocks that a running request with a context holds alone."""
+    if client.draft > 0:
+        return request.blocks
+    held = blocks_to_hold(client, request, context)
+    if request.shared > 0:
+        held -= request.shared * (world.chunk_tokens // client.block_tokens)
+    return held
 
 
 @compiled
@@ -56,10 +92,12 @@ def longest_run(client, scratch, steps):
     """Return the largest number of iterations, at most ``steps``, for which the free blocks suffice."""
     if client.policy == POLICY_STATIC:
         return steps
-    if client.decoding * (steps // client.block_tokens + 1) <= client.free_blocks:
+    # Before entries of the prefix cache make room, the client plans again.
+    free = client.free_blocks - client.cached_blocks
+    if client.decoding * (steps // client.block_tokens + 1) <= free:
         return steps
-    cycles = client.free_blocks // client.decoding
-    left = client.free_blocks - cycles * client.decoding
+    cycles = free // client.decoding
+    left = free - cycles * client.decoding
     possible = cycles * client.block_tokens
     while possible < steps:
         left -= growth_in_iteration(client, scratch, possible)

@@ -26,10 +26,10 @@ def knot_of(tokens):
 
 
 @compiled
-def linear_ps(tables, table, tokens):
+def linear_ps(scratch, table, tokens):
     """Return the time of everything but attention, interpolated over the tokens of a step."""
     knot = knot_of(tokens)
-    low = tables[table + knot]
+    low = scratch[table + knot]
     if tokens <= EXACT_TOKENS:
         return low
     if tokens < MIDDLE_TOKENS:
@@ -38,24 +38,35 @@ def linear_ps(tables, table, tokens):
     else:
         shift = LAST_SHIFT
         beyond = tokens - MIDDLE_TOKENS - ((knot - LAST_KNOT) << shift)
-    return low + (((tables[table + knot + 1] - low) * beyond) >> shift)
+    return low + (((scratch[table + knot + 1] - low) * beyond) >> shift)
 
 
 @compiled
-def sequences_ps(tables, table, sequences):
+def sequences_ps(scratch, table, sequences):
     """Return the time that grows with the sequences of a step: LM head, sampling, bookkeeping."""
     last = table + SEQUENCE_KNOTS - 1
     beyond = sequences - (SEQUENCE_KNOTS - 1)
     if beyond <= 0:
-        return tables[table + sequences]
-    return tables[last] + beyond * (tables[last] - tables[last - 1])
+        return scratch[table + sequences]
+    return scratch[last] + beyond * (scratch[last] - scratch[last - 1])
+
+
+@compiled
+def pairs_in_window(chunk, before, window):
+    """Return the (query, key) pairs of a prefill chunk if a token sees at most ``window`` tokens, itself included."""
+    growing = max(0, min(chunk, window - before))
+    return growing * before + growing * (growing + 1) // 2 + (chunk - growing) * window
 
 
 @compiled
 def prefill_attention_ps(client, chunk, before):
     """Return the attention time of a prefill chunk after ``before`` tokens of the same prompt."""
     context = before * max(chunk * client.prefill_pair, client.prefill_read)
-    return (context + (chunk * (chunk + 1) // 2) * client.prefill_pair) >> COEFFICIENT_SHIFT
+    whole = (context + (chunk * (chunk + 1) // 2) * client.prefill_pair) >> COEFFICIENT_SHIFT
+    if client.window_pair == 0:
+        return whole
+    pairs = pairs_in_window(chunk, before, client.window_tokens)
+    return whole + ((pairs * client.window_pair) >> COEFFICIENT_SHIFT)
 
 
 @compiled

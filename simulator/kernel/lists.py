@@ -1,11 +1,18 @@
 """The waiting queue and the running list of a client: requests linked by index."""
 
 from simulator.kernel._compile import compiled
+from simulator.kernel.adapters import release_adapter
+from simulator.kernel.layout import ORDER_FCFS
+from simulator.kernel.queues import insert, rank_of, without_first
 
 
 @compiled
 def push_back(client, requests, r):
-    """Append a request to the waiting queue."""
+    """Let a request join the waiting queue."""
+    if client.order != ORDER_FCFS:
+        requests[r].rank = rank_of(client, requests[r])
+        client.waiting_head = insert(requests, client.waiting_head, r)
+        return
     requests[r].next = -1
     if client.waiting_tail < 0:
         client.waiting_head = r
@@ -16,7 +23,10 @@ def push_back(client, requests, r):
 
 @compiled
 def push_front(client, requests, r):
-    """Put a preempted request at the head of the waiting queue."""
+    """Put a preempted request back: first come, first served lets it be the head."""
+    if client.order != ORDER_FCFS:
+        push_back(client, requests, r)
+        return
     requests[r].next = client.waiting_head
     if client.waiting_head < 0:
         client.waiting_tail = r
@@ -27,6 +37,9 @@ def push_front(client, requests, r):
 def pop_front(client, requests):
     """Take the head of the waiting queue."""
     r = client.waiting_head
+    if client.order != ORDER_FCFS:
+        client.waiting_head = without_first(requests, r)
+        return r
     client.waiting_head = requests[r].next
     if client.waiting_head < 0:
         client.waiting_tail = -1
@@ -48,7 +61,7 @@ def start_running(client, requests, r):
 
 
 @compiled
-def stop_running(client, requests, r):
+def stop_running(client, requests, scratch, r):
     """Unlink a request from the running list."""
     request = requests[r]
     if client.fresh_head == r:
@@ -60,3 +73,4 @@ def stop_running(client, requests, r):
     else:
         client.running_tail = request.previous
     client.running -= 1
+    release_adapter(client, scratch, request.adapter)

@@ -3,8 +3,16 @@
 from simulator.kernel._compile import compiled
 from simulator.kernel.cost import knot_of, linear_ps, sequences_ps
 from simulator.kernel.heaps import reschedule
-from simulator.kernel.layout import NEVER, QUANTITY_OUTPUT, QUANTITY_PROMPT, QUANTITY_QUERY
-from simulator.kernel.pipeline import leave_stage
+from simulator.kernel.layout import (
+    NEVER,
+    QUANTITY_MEDIA,
+    QUANTITY_OUTPUT,
+    QUANTITY_PROMPT,
+    QUANTITY_QUERY,
+    STARTED,
+)
+from simulator.kernel.log import log_work
+from simulator.kernel.pipeline import leave_stage, note
 
 
 @compiled
@@ -16,17 +24,20 @@ def units_of(client, request):
         return request.prompt_tokens
     if client.quantity == QUANTITY_OUTPUT:
         return request.output_tokens
+    if client.quantity == QUANTITY_MEDIA:
+        return request.media_tokens
     return 1
 
 
 @compiled
-def take_batch(client, requests, size):
+def take_batch(client, requests, scratch, size, now):
     """Move the first requests of the queue into the batch; return how much work they are."""
     units = 0
     client.batch_head = client.waiting_head
     r = last = client.waiting_head
     for _ in range(size):
         units += units_of(client, requests[r])
+        note(scratch, requests[r], STARTED, now)
         last, r = r, requests[r].next
     requests[last].next = -1
     client.waiting_head = r
@@ -38,7 +49,7 @@ def take_batch(client, requests, size):
 
 
 @compiled
-def plan_service(world, clients, requests, scratch, tables, c, now):
+def plan_service(world, clients, requests, scratch, c, now):
     """Start a batch, or wait until one is due."""
     client = clients[c]
     client.run_steps = 0
@@ -50,22 +61,25 @@ def plan_service(world, clients, requests, scratch, tables, c, now):
         reschedule(world, clients, scratch, c, due)
         return
     size = min(client.waiting, client.max_batch)
-    units = take_batch(client, requests, size)
+    units = take_batch(client, requests, scratch, size, now)
     client.run_steps = 1
     client.step_start_ps = now
-    client.step_ps = linear_ps(tables, client.linear, units) + sequences_ps(tables, client.sequences, size)
+    client.step_ps = linear_ps(scratch, client.linear, units) + sequences_ps(scratch, client.sequences, size)
     scratch[client.step_histogram + knot_of(units)] += 1
     reschedule(world, clients, scratch, c, now + client.step_ps)
 
 
 @compiled
-def end_batch(world, client, requests, scratch, now):
+def end_batch(world, client, requests, scratch, c, now):
     """Let the requests of the batch leave."""
     client.busy_ps += client.step_ps
     client.steps += 1
+    log_work(world, client, scratch, c, now)
     client.service_requests += client.running
     client.outstanding -= client.running
     client.outstanding_tokens -= client.running
+    client.outstanding_prompt -= client.running
+    client.outstanding_output -= client.running
     client.running = 0
     r = client.batch_head
     while r >= 0:

@@ -28,6 +28,9 @@ class Coefficients:
         Gaps between the kernels of a layer.
     sequence_s
         Sampling, detokenisation and bookkeeping of one sequence in a step.
+    expert_imbalance
+        Visits of the busiest of several expert-parallel ranks over the mean: near 1 where busy experts are replicated
+        by load (DeepSeek-V3, arXiv:2412.19437, section 3.4), above where they are not.
     """
 
     gemm_peak: float = 0.70
@@ -37,6 +40,7 @@ class Coefficients:
     step_s: float = 1.5e-3
     layer_s: float = 15e-6
     sequence_s: float = 5e-6
+    expert_imbalance: float = 1.2
 
 
 BY_HAND = Coefficients()

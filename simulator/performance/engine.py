@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
 from simulator import catalog
 from simulator.catalog import Accelerator, Model
 from simulator.errors import SpecError
+from simulator.performance.pipeline import Stage, even_layers, stages
+from simulator.performance.topology import Group, group_of, topology_of
+from simulator.spec.adapters import Adapters
 from simulator.spec.deployment import Pool
+from simulator.spec.lookup import Lookup
+from simulator.spec.speculation import Speculation
+from simulator.spec.topology import Topology
 
 BYTES_PER_ELEMENT = {"bf16": 2.0, "fp8": 1.0, "int8": 1.0, "fp4": 0.5}
 
 
 @dataclass(frozen=True, eq=False)
 class Engine:
-    """One client's model, accelerators, tensor parallelism and precisions.
+    """One client's model, accelerators, parallelism, precisions and what is served beside the model.
 
+    Accelerators are numbered tensor-parallel ranks first, then data-parallel ranks, then pipeline stages.
     All properties are per accelerator.
+
+    Attributes
+    ----------
+    tp, dp, ep
+        Degrees of tensor, attention-data and expert parallelism; with ``ep`` 1 every expert is split over ``tp · dp``.
+    layers_per_stage
+        Layers of each pipeline stage; one stage if absent.
+    topology
+        Links; those of the catalogued accelerator if absent.
+    most_decodes
+        Tokens of the largest step without prompts, as far as the cost depends on it (``Model.modality_experts``).
+    draft
+        The draft model of :attr:`speculation`, on the same accelerators.
     """
 
     model: Model
@@ -25,6 +45,39 @@ class Engine:
     tp: int
     weights: str
     kv: str
+    dp: int = 1
+    ep: int = 1
+    layers_per_stage: tuple[int, ...] | None = None
+    topology: Topology | None = None
+    most_decodes: int = 0
+    adapters: Adapters | None = None
+    speculation: Speculation | None = None
+    draft: Engine | None = None
+    lookup: Lookup | None = None
+
+    @cached_property
+    def stages(self) -> tuple[Stage, ...]:
+        """The pipeline stages."""
+        return stages(self.model, self.layers_per_stage or (self.model.layers,))
+
+    @property
+    def pp(self) -> int:
+        """Number of pipeline stages."""
+        return len(self.stages)
+
+    @property
+    def accelerators(self) -> int:
+        """Accelerators of the client."""
+        return self.tp * self.pp * self.dp
+
+    @property
+    def attention_share(self) -> float:
+        """Time of one accelerator for attention spread evenly, over that for all layers and the whole batch.
+
+        The stage with most layers works on each of the m = pp micro-batches of a step, that is once on the whole batch,
+        and each data-parallel rank on its share of it.
+        """
+        return max(stage.layers for stage in self.stages) / self.model.layers / self.dp
 
     @property
     def heads(self) -> int:
@@ -57,20 +110,94 @@ class Engine:
         return self.accelerator.peak_flops("bf16" if "bf16" in self.accelerator.peak_tflops else "fp16")
 
     @property
-    def kv_bytes_per_token(self) -> float:
-        """KV cache of one token of context; a latent (MLA) is held by every accelerator in full."""
+    def kv_bytes_per_token_per_layer(self) -> float:
+        """KV of one token in one layer with attention; a latent (MLA) is held by every accelerator in full."""
         model = self.model
         per_head = 2 * self.kv_heads * model.head_dim
         elements = model.kv_elements_per_token_per_layer if model.mla else per_head
-        return model.layers * elements * BYTES_PER_ELEMENT[self.kv]
+        return elements * BYTES_PER_ELEMENT[self.kv]
+
+    @property
+    def kv_bytes_per_token(self) -> float:
+        """KV cache of one token of context in the layers where it grows, on the stage with most layers."""
+        most = max(self.stages, key=lambda stage: stage.layers)
+        return (most.attention - most.windowed) * self.kv_bytes_per_token_per_layer
+
+    def stage_weight_bytes(self, stage: Stage) -> float:
+        """Return the weights of one accelerator of a stage; embeddings and the output head stay at 16 bits.
+
+        Experts are split over ``tp · dp``, all else over ``tp``. A head that is tied to the embedding is a copy where
+        they are on different stages.
+        """
+        model = self.model
+        routed = model.moe.experts * model.expert_parameters if model.moe else 0
+        mixture = model.shared_expert_parameters_per_layer + model.router_parameters_per_layer + routed / self.dp
+        rest = (
+            stage.attention * model.attention_parameters_per_layer
+            + stage.state_space * model.state_space_parameters_per_layer
+            + stage.dense * model.dense_blocks * model.mlp_parameters(model.intermediate)
+            + stage.mixture * mixture
+            + (2 * stage.layers + stage.last) * model.hidden
+        )
+        tables = 0
+        if stage.first:
+            rest += model.learned_positions * model.hidden
+            tables += model.embedding_parameters
+        if stage.last and not (model.tied_embeddings and stage.first):
+            tables += model.head_parameters
+        return (rest * self.weight_bytes_per_element + tables * 2) / self.tp
 
     @property
     def weight_bytes(self) -> float:
-        """Weights; embeddings and the output head stay at 16 bits."""
-        model = self.model
-        tables = model.embedding_parameters + (0 if model.tied_embeddings else model.head_parameters)
-        rest = model.parameters - tables
-        return (rest * self.weight_bytes_per_element + tables * 2) / self.tp
+        """Weights of the stage with most of them."""
+        return max(self.stage_weight_bytes(stage) for stage in self.stages)
+
+    def group(self, devices: int, stride: int) -> Group:
+        """Return the links of so many of the client's accelerators at a distance from each other."""
+        topology = self.topology or topology_of(self.accelerator)
+        return group_of(topology, devices, stride=stride, client_devices=self.accelerators)
+
+    @cached_property
+    def tensor_group(self) -> Group:
+        """Accelerators that share every layer."""
+        return self.group(self.tp, 1)
+
+    @cached_property
+    def data_group(self) -> Group:
+        """Accelerators with the same part of a layer, one in each data-parallel rank."""
+        return self.group(self.dp, self.tp)
+
+    @cached_property
+    def expert_group(self) -> Group:
+        """Accelerators with the same part of different experts."""
+        return self.group(self.ep, self.tp * self.dp // self.ep)
+
+    @cached_property
+    def expert_split_group(self) -> Group:
+        """Accelerators that share the same experts."""
+        return self.group(self.tp * self.dp // self.ep, 1)
+
+    @cached_property
+    def stage_group(self) -> Group:
+        """Accelerators with the same rank in different pipeline stages."""
+        return self.group(self.pp, self.tp * self.dp)
+
+
+def check_pool(pool: Pool) -> None:
+    """Check what a pool's fields ask of its model together, and what no engine's cost depends on.
+
+    Raises
+    ------
+    SpecError
+        If the model is unknown, or tokens are drafted for one with sliding windows: the blocks of a window do not
+        follow from a context that grows by several tokens at once (docs/semantics.md, *Speculation*).
+    """
+    model = catalog.model(pool.model)
+    if pool.speculation and model.window:
+        raise SpecError(
+            f"speculation: not together with the {model.window.layers} layers of {model.name} that see only a window; "
+            "allowed: absent, or a model whose layers all see the whole context"
+        )
 
 
 def engine_of(pool: Pool) -> Engine:
@@ -81,33 +208,159 @@ def engine_of(pool: Pool) -> Engine:
     SpecError
         If the model or accelerator is unknown or cannot be combined in this way.
     """
-    if pool.model.endswith(".json"):
-        return _engine.__wrapped__(pool.model, pool.accelerator, pool.tp, pool.weights, pool.kv)
-    return _engine(pool.model, pool.accelerator, pool.tp, pool.weights, pool.kv)
+    check_pool(pool)
+    names = [pool.model, pool.speculation.draft_model or "" if pool.speculation else ""]
+    # A model in a file may have changed since it was last read.
+    build = _engine.__wrapped__ if any(name.endswith(".json") for name in names) else _engine
+    decodes = 0
+    if catalog.model(pool.model).modality_experts:
+        drafted = pool.speculation.draft_tokens if pool.speculation else 0
+        decodes = pool.batching.max_batch_requests * (1 + drafted)
+    return build(
+        pool.model,
+        pool.accelerator,
+        (pool.tp, pool.pp, pool.dp, pool.ep),
+        (pool.weights, pool.kv),
+        pool.layers_per_stage,
+        pool.topology,
+        decodes,
+        pool.adapters,
+        pool.speculation,
+        pool.lookup,
+    )
 
 
 @lru_cache(maxsize=1024)
-def _engine(model_name: str, accelerator_name: str, tp: int, weights: str, kv: str) -> Engine:
+def _engine(
+    model_name: str,
+    accelerator_name: str,
+    degrees: tuple[int, int, int, int | None],
+    precisions: tuple[str, str],
+    layers_per_stage: tuple[int, ...] | None,
+    topology: Topology | None,
+    most_decodes: int,
+    adapters: Adapters | None,
+    speculation: Speculation | None,
+    lookup: Lookup | None,
+) -> Engine:
     model, accelerator = catalog.model(model_name), catalog.accelerator(accelerator_name)
+    tp, pp, dp, ep = degrees
+    weights, kv = precisions
     if model.kind != "decoder":
         raise SpecError(f"model: {model.name} is an {model.kind}, it generates no tokens; choose a decoder")
-    allowed = [size for size in tensor_parallel_sizes(model) if size <= accelerator.scale_up.devices]
+    _check_tensor_parallel(model, tp, expert_parallel=ep is not None)
+    _check_pipeline(model, pp, layers_per_stage)
+    if ep is not None:
+        _check_expert_parallel(model, tp, dp, ep)
+    elif model.moe and model.moe.expert_intermediate % (tp * dp):
+        raise SpecError(
+            f"dp: {dp} x tp {tp} do not divide the {model.moe.expert_intermediate} of {model.name}'s experts; "
+            "allowed: divisors, or experts dealt out with ep"
+        )
+    levels = topology or topology_of(accelerator)
+    if tp * pp * dp > levels.levels[-1].devices:
+        raise SpecError(
+            f"tp: {tp} x pp {pp} x dp {dp} exceed the {levels.levels[-1].devices} linked {accelerator.name}; "
+            f"allowed: at most that many"
+        )
+    engine = Engine(
+        model,
+        accelerator,
+        tp,
+        weights,
+        kv,
+        dp=dp,
+        ep=ep or 1,
+        layers_per_stage=layers_per_stage or even_layers(model.layers, pp),
+        topology=levels,
+        most_decodes=most_decodes,
+        adapters=adapters,
+        speculation=speculation,
+        lookup=lookup,
+    )
+    if speculation and speculation.draft_model:
+        return replace(engine, draft=_draft(engine, speculation.draft_model))
+    return engine
+
+
+def _draft(engine: Engine, name: str) -> Engine:
+    """Return the draft model on the accelerators of an engine: one stage, the same tensor and data parallelism."""
+    model = catalog.model(name)
+    if model.kind != "decoder":
+        raise SpecError(f"speculation.draft_model: {name} is an {model.kind}; choose a decoder")
+    allowed = tensor_parallel_sizes(model)
+    if engine.tp not in allowed:
+        raise SpecError(
+            f"speculation.draft_model: tp {engine.tp} does not divide {name}; allowed: {', '.join(map(str, allowed))}"
+        )
+    draft = Engine(model, engine.accelerator, engine.tp, engine.weights, engine.kv, dp=engine.dp)
+    return replace(draft, topology=engine.topology)
+
+
+def _check_tensor_parallel(model: Model, tp: int, *, expert_parallel: bool) -> None:
+    allowed = tensor_parallel_sizes(model, expert_parallel=expert_parallel)
     if tp not in allowed:
         raise SpecError(
-            f"tp: {tp} does not divide {model.name} ({model.attention_heads} heads, {model.kv_heads} KV heads) "
-            f"or exceeds the {accelerator.scale_up.devices} linked {accelerator.name}; "
+            f"tp: {tp} does not divide {model.name} ({model.attention_heads} heads, {model.kv_heads} KV heads); "
             f"allowed: {', '.join(map(str, allowed))}"
         )
-    return Engine(model, accelerator, tp, weights, kv)
 
 
-def tensor_parallel_sizes(model: Model) -> list[int]:
-    """Return the degrees of tensor parallelism that divide a model's heads and feed-forward width."""
-    width = model.moe.expert_intermediate if model.moe else model.intermediate
+def _check_pipeline(model: Model, pp: int, layers_per_stage: tuple[int, ...] | None) -> None:
+    if pp > model.layers:
+        raise SpecError(f"pp: {pp} exceeds the {model.layers} layers of {model.name}; allowed: 1 to {model.layers}")
+    if layers_per_stage is None:
+        return
+    given = ", ".join(map(str, layers_per_stage))
+    if len(layers_per_stage) != pp:
+        raise SpecError(
+            f"layers_per_stage: {len(layers_per_stage)} stages given ({given}) for pp {pp}; allowed: {pp} numbers"
+        )
+    if sum(layers_per_stage) != model.layers:
+        raise SpecError(
+            f"layers_per_stage: {given} sum to {sum(layers_per_stage)}, {model.name} has {model.layers} layers; "
+            f"allowed: a sum of {model.layers}"
+        )
+
+
+def _check_expert_parallel(model: Model, tp: int, dp: int, ep: int) -> None:
+    if model.moe is None:
+        raise SpecError(f"ep: {ep} given for {model.name}, which has no experts; allowed: absent")
+    experts, width = model.moe.experts, model.moe.expert_intermediate
+    devices = tp * dp
+    allowed = [
+        size
+        for size in range(1, devices + 1)
+        if devices % size == 0 and experts % size == 0 and width % (devices // size) == 0
+    ]
+    if ep not in allowed:
+        raise SpecError(
+            f"ep: {ep} does not deal the {experts} experts of {model.name} (width {width}) evenly to tp x dp = "
+            f"{devices} accelerators; allowed: {', '.join(map(str, allowed)) or 'none'}"
+        )
+
+
+def tensor_parallel_sizes(model: Model, *, expert_parallel: bool = False) -> list[int]:
+    """Return the degrees of tensor parallelism that divide a model's heads and feed-forward width.
+
+    Parameters
+    ----------
+    model
+        The model.
+    expert_parallel
+        Whether experts are dealt out whole, so that their width need not be divided.
+    """
+    widths = [model.intermediate] if model.feed_forward_layers else []
+    if model.moe:
+        widths = [model.moe.shared_intermediate if expert_parallel else model.moe.expert_intermediate]
     return [
         tp
         for tp in range(1, model.attention_heads + 1)
-        if model.attention_heads % tp == 0
-        and width % tp == 0
+        if all(heads % tp == 0 for heads in (model.attention_heads, *_state_space_heads(model)))
+        and all(width % tp == 0 for width in widths)
         and (model.mla is not None or model.kv_heads % tp == 0 or tp % model.kv_heads == 0)
     ]
+
+
+def _state_space_heads(model: Model) -> list[int]:
+    return [model.ssm.heads] if model.ssm else []

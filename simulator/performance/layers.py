@@ -1,4 +1,4 @@
-"""The token-wise operators of a transformer: projections, feed-forward, norms, all-reduces, output head.
+"""The token-wise operators of a model: projections, feed-forward, norms, all-reduces, pipeline, output head.
 
 All shapes are per accelerator under tensor parallelism (Megatron-LM, arXiv:1909.08053): QKV, gate and up are split by
 columns, O and down by rows, and each of the two halves of a layer ends in an all-reduce.
@@ -6,29 +6,19 @@ columns, O and down by rows, and each of the two halves of a layer ends in an al
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
+from simulator.performance.adapters import adapter_products
 from simulator.performance.coefficients import Coefficients
-from simulator.performance.collectives import all_reduce
+from simulator.performance.collectives import all_gather, all_reduce, send_recv
 from simulator.performance.engine import Engine
-from simulator.performance.roofline import Floats, Work, kernel, stream, wait
-
-ACTIVATION_BYTES = 2.0
-
-
-def gemm(engine: Engine, c: Coefficients, tokens: Floats, k: int, n: float, *, quantised: bool = True) -> Work:
-    """Return the work of (tokens × k) · (k × n): ``2 tokens k n`` operations; weights and activations move.
-
-    Embeddings, output head and routers are not ``quantised``: they stay at 16 bits.
-    """
-    weight_bytes = engine.weight_bytes_per_element if quantised else 2.0
-    flops_per_s = engine.flops_per_s if quantised else engine.flops_16bit_per_s
-    return kernel(
-        2.0 * tokens * k * n,
-        k * n * weight_bytes + tokens * (k + n) * ACTIVATION_BYTES,
-        flops_per_s * c.gemm_peak,
-        engine.accelerator.memory_bandwidth_bytes_per_s * c.memory_peak,
-    )
+from simulator.performance.feed_forward import dense_feed_forward, mixture_feed_forward, per_rank, second_modality
+from simulator.performance.matrix_product import ACTIVATION_BYTES, gemm
+from simulator.performance.pipeline import Stage, in_pipeline
+from simulator.performance.roofline import Floats, Work, stream, wait
+from simulator.performance.state_space import projections, scan
 
 
 def attention_projections(engine: Engine, c: Coefficients, tokens: Floats) -> Work:
@@ -51,79 +41,101 @@ def attention_projections(engine: Engine, c: Coefficients, tokens: Floats) -> Wo
     return work + gemm(engine, c, tokens, heads * mla.v_head_dim, model.hidden)
 
 
-def dense_feed_forward(engine: Engine, c: Coefficients, tokens: Floats, width: float) -> Work:
-    """Return the work of one feed-forward block of a total inner width, split over the accelerators."""
-    inner = width / engine.tp
-    up = 2 if engine.model.gated_mlp else 1
-    hidden = engine.model.hidden
-    return gemm(engine, c, tokens, hidden, up * inner) + gemm(engine, c, tokens, int(inner), hidden)
+def element_wise(engine: Engine, c: Coefficients, tokens: Floats, *, mixer: bool, feed_forward: bool) -> Work:
+    """Return the work of norms, residuals, rotary embedding and activation of one layer with either or both halves.
 
-
-def mixture_feed_forward(engine: Engine, c: Coefficients, tokens: Floats) -> Work:
-    """Return the work of one mixture-of-experts block.
-
-    A token visits k of E experts; under uniform routing T tokens hit ``E (1 − (1 − k/E)^T)`` distinct experts,
-    whose weights are read once, while operations grow with ``T k``.
-    """
-    model, moe = engine.model, engine.model.moe
-    assert moe is not None
-    distinct = moe.experts * -np.expm1(tokens * np.log1p(-moe.experts_per_token / moe.experts))
-    if moe.experts_per_token == moe.experts:
-        distinct = np.full_like(tokens, moe.experts)
-    elements = model.expert_parameters / engine.tp
-    visits = tokens * moe.experts_per_token
-    routed = kernel(
-        2.0 * visits * elements,
-        distinct * elements * engine.weight_bytes_per_element + visits * 2 * model.hidden * ACTIVATION_BYTES,
-        engine.flops_per_s * c.gemm_peak,
-        engine.accelerator.memory_bandwidth_bytes_per_s * c.memory_peak,
-    )
-    work = routed + gemm(engine, c, tokens, model.hidden, moe.experts, quantised=False)
-    if moe.shared_experts:
-        work += dense_feed_forward(engine, c, tokens, moe.shared_experts * moe.shared_intermediate)
-    return work
-
-
-def element_wise(engine: Engine, c: Coefficients, tokens: Floats) -> Work:
-    """Return the work of norms, residuals, rotary embedding and activation of one layer.
-
-    Bytes: each of two norms with residual reads and writes the hidden state twice (8 hidden), the activation reads two
+    Bytes: each norm with residual reads and writes the hidden state twice (4 hidden a half), the activation reads two
     and writes one inner vector, rotary reads and writes queries and keys.
     """
     model = engine.model
     moe = model.moe
-    inner = moe.experts_per_token * moe.expert_intermediate if moe else model.intermediate
-    rotary = 2 * (engine.heads + engine.kv_heads) * model.head_dim
-    elements = 8 * model.hidden + 3 * inner / engine.tp + rotary
+    elements = 0.0
+    if feed_forward:
+        inner = moe.experts_per_token * moe.expert_intermediate if moe else model.intermediate
+        elements += 4 * model.hidden + 3 * inner / engine.tp
+    if mixer:
+        elements += 4 * model.hidden + 2 * (engine.heads + engine.kv_heads) * model.head_dim
     rate = engine.accelerator.memory_bandwidth_bytes_per_s * c.memory_peak
     return stream(tokens * elements * ACTIVATION_BYTES, rate)
+
+
+def stage_layers(engine: Engine, c: Coefficients, tokens: Floats, stage: Stage) -> Work:
+    """Return the token-wise work of one stage's layers for so many tokens of all data-parallel ranks.
+
+    Parameters
+    ----------
+    tokens
+        Tokens of a step or micro-batch, shape (n,).
+    """
+    model = engine.model
+    own = per_rank(engine, tokens)
+    reduced = own * model.hidden * ACTIVATION_BYTES
+    reduction = all_reduce(reduced, engine.tensor_group, c)
+    alone = model.ssm is not None and model.ssm.feed_forward_layers is not None
+    halves = 1 if alone else 2
+
+    def around(elements: Work) -> Work:
+        return elements + reduction * halves + wait(c.layer_s, own)
+
+    work = wait(0.0, own)
+    if stage.attention:
+        elements = element_wise(engine, c, own, mixer=True, feed_forward=not alone)
+        work = around(attention_projections(engine, c, own) + elements) * stage.attention
+    if stage.state_space:
+        elements = element_wise(engine, c, own, mixer=False, feed_forward=not alone)
+        mixer = projections(engine, c, own) + scan(engine, c, own) + elements
+        work += around(mixer) * stage.state_space
+    if alone and (stage.dense or stage.mixture):
+        elements = element_wise(engine, c, own, mixer=False, feed_forward=True)
+        work += around(elements) * (stage.dense + stage.mixture)
+    if stage.dense:
+        work += dense_feed_forward(engine, c, own, model.intermediate) * stage.dense
+    if stage.mixture:
+        work += mixture_feed_forward(engine, c, tokens) * stage.mixture
+    if model.modality_experts:
+        work += second_modality(engine, c, own) * stage.dense
+    if engine.adapters:
+        work += adapter_products(engine, c, own, stage)
+    return work
 
 
 def layers(engine: Engine, c: Coefficients, tokens: Floats) -> Work:
     """Return the token-wise work of all layers for steps of so many tokens, attention itself excluded.
 
+    With pp pipeline stages a step is cut into ``m = min(pp, tokens)`` micro-batches of ``ceil(tokens / m)``. Between
+    stages the tensor-parallel accelerators send a share of the activations each and gather them on the other side
+    (Megatron-LM, arXiv:2104.04473, section 4.1).
+
     Parameters
     ----------
     tokens
-        Tokens of a step, shape (n,).
+        Tokens of a step, shape (n,), at least 1.
     """
-    model = engine.model
-    reduced = tokens * model.hidden * ACTIVATION_BYTES
-    common = (
-        attention_projections(engine, c, tokens)
-        + element_wise(engine, c, tokens)
-        + all_reduce(reduced, engine.tp, engine.accelerator, c) * 2
-        + wait(c.layer_s, tokens)
-    )
-    work = common * model.layers
-    if model.dense_layers:
-        work += dense_feed_forward(engine, c, tokens, model.intermediate) * model.dense_layers
-    if model.moe_layers:
-        work += mixture_feed_forward(engine, c, tokens) * model.moe_layers
-    return work
+    if engine.pp == 1:
+        return stage_layers(engine, c, tokens, engine.stages[0])
+    micro_batches = np.minimum(tokens, engine.pp)
+    each = np.ceil(tokens / micro_batches)
+    # Stages with the same layers cost the same, wherever they are.
+    alike = [replace(stage, first=False, last=False) for stage in engine.stages]
+    costs = {stage: stage_layers(engine, c, each, stage) for stage in set(alike)}
+    parts = [costs[stage] for stage in alike]
+    activations = per_rank(engine, each) * engine.model.hidden * ACTIVATION_BYTES
+    send = send_recv(activations / engine.tp, engine.stage_group, c) + all_gather(activations, engine.tensor_group, c)
+    return in_pipeline(parts, send, micro_batches)
 
 
 def output_head(engine: Engine, c: Coefficients, sequences: Floats) -> Work:
-    """Return the work of the output head, sampling and bookkeeping for so many sequences in a step."""
-    head = gemm(engine, c, sequences, engine.model.hidden, engine.model.vocab / engine.tp, quantised=False)
-    return head + wait(sequences * c.sequence_s, sequences)
+    """Return the work of the output head, sampling and bookkeeping for so many sequences in a step.
+
+    The head is on the last pipeline stage and works once for every micro-batch.
+    """
+    vocab = engine.model.vocab / engine.tp
+    if engine.pp == engine.dp == 1:
+        head = gemm(engine, c, sequences, engine.model.hidden, vocab, quantised=False)
+        return head + wait(sequences * c.sequence_s, sequences)
+    micro_batches = np.clip(sequences, 1, engine.pp)
+    each = per_rank(engine, np.ceil(sequences / micro_batches))
+    head = gemm(engine, c, each, engine.model.hidden, vocab, quantised=False)
+    books_s = each * c.sequence_s
+    share = micro_batches / engine.pp
+    return Work(micro_batches * (head.seconds + books_s), share * head.compute_s, share * head.memory_s, head.link_s)

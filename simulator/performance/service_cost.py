@@ -15,11 +15,13 @@ from simulator.performance.roofline import Floats, Work
 from simulator.spec.stages import (
     DetokeniseStage,
     EmbedStage,
+    EncodeStage,
     FilterStage,
     GuardStage,
     Quantity,
     RerankStage,
     RetrieveStage,
+    RouteStage,
     Service,
     ServiceStage,
     TokeniseStage,
@@ -66,6 +68,9 @@ def service_cost(
 
     - Tokenise, detokenise, filter: ``us_per_token · T + us_per_request · B`` on one core; CPU only.
     - Guard, embed: a forward pass over T tokens, and the head for B sequences (:mod:`~simulator.performance.encoder`).
+    - Route: as guard with a model, else as tokenise.
+    - Encode: as embed over T patches, whose attention is within one image: ``patches_per_image``, or the model's
+      context where that is less and an image is cut into tiles. A batch without images costs no pass.
     - Rerank: a pass over ``documents · (T + B · tokens_per_document)`` tokens, split into the documents' part
       (``sequences_s``) and what the queries add to it on the device (``linear_s``, taken at one request's documents):
       right while the device limits, an upper bound where the host does.
@@ -78,9 +83,9 @@ def service_cost(
     tokens, sequences
         Where to evaluate the two parts, shapes (n,) and (m,), not negative.
     attention_tokens
-        Length of the texts of guard, embed and rerank, for attention: the mean, or better the sum of squares over the
-        sum. Longer than the model's context counts as the context. It is needed because a batch knows only the sum of
-        its lengths; attention is about ``length / (6 hidden)`` of a pass (8 % for 512 tokens of bge-large-en).
+        Length of the texts of guard, embed, route and rerank, for attention: the mean, or better the sum of squares
+        over the sum. Longer than the model's context counts as the context. It is needed because a batch knows only the
+        sum of its lengths; attention is about ``length / (6 hidden)`` of a pass (8 % for 512 tokens of bge-large-en).
 
     Raises
     ------
@@ -89,13 +94,17 @@ def service_cost(
         index does not fit.
     """
     match stage:
-        case TokeniseStage() | DetokeniseStage() | FilterStage():
+        case TokeniseStage() | DetokeniseStage() | FilterStage() | RouteStage(model=None):
             cores = _cpu(stage, service).cores * service.devices
             linear = _one_core(tokens * stage.us_per_token * 1e-6, cores)
             each = _one_core(sequences * stage.us_per_request * 1e-6, cores)
-        case GuardStage() | EmbedStage():
-            net = _network(stage, service)
+        case GuardStage(model=str() as model) | EmbedStage(model=str() as model) | RouteStage(model=str() as model):
+            net = _network(model, service)
             linear, each = net.tokens(tokens, attention_tokens), net.sequences(sequences)
+        case EncodeStage():
+            net = _network(stage.model, service)
+            linear = _where(tokens > 0, net.tokens(tokens, float(stage.patches_per_image)))
+            each = net.sequences(sequences)
         case RerankStage():
             linear, each = _rerank(stage, service, tokens, sequences, attention_tokens)
         case RetrieveStage():
@@ -128,14 +137,14 @@ def _one_core(seconds: Floats, cores: int) -> Work:
     return Work(seconds, seconds / cores, zero, zero)
 
 
-def _network(stage: GuardStage | EmbedStage | RerankStage, service: Service) -> Network:
-    return network(catalog.model(stage.model), catalog.device(service.device), service.devices)
+def _network(model: str, service: Service) -> Network:
+    return network(catalog.model(model), catalog.device(service.device), service.devices)
 
 
 def _rerank(
     stage: RerankStage, service: Service, tokens: Floats, sequences: Floats, query_tokens: float
 ) -> tuple[Work, Work]:
-    net = _network(stage, service)
+    net = _network(stage.model, service)
     longest = net.engine.model.max_context_tokens
     if stage.tokens_per_document >= longest:
         raise SpecError(

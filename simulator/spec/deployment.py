@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from collections.abc import Sequence
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from simulator.spec.adapters import Adapters
 from simulator.spec.base import Spec
+from simulator.spec.kv_cache import PrefixCache, Tier, check_tiers
+from simulator.spec.lookup import Lookup
+from simulator.spec.speculation import Speculation
 from simulator.spec.stages import Service
+from simulator.spec.topology import Topology
 
 Policy = Literal["static", "continuous", "chunked"]
 Role = Literal["both", "prefill", "decode"]
-Router = Literal["round_robin", "join_shortest_queue", "least_outstanding_tokens"]
+QueueOrder = Literal["fcfs", "shortest_first", "least_work_left", "priority", "earliest_deadline"]
+Router = Literal[
+    "round_robin",
+    "join_shortest_queue",
+    "least_outstanding_tokens",
+    "least_prompt_tokens",
+    "least_output_tokens",
+    "least_kv_tokens",
+    "random",
+    "power_of_two",
+    "session_affinity",
+    "prefix_affinity",
+]
 WeightPrecision = Literal["bf16", "fp8", "int8", "fp4"]
 KvPrecision = Literal["bf16", "fp8", "int8"]
 
@@ -31,6 +49,12 @@ class Batching(Spec):
         le=1_000_000,
         description="largest number of tokens in a step "
         "(static, continuous: of prompt tokens; one prompt may exceed it)",
+    )
+
+    order: QueueOrder = Field(
+        default="fcfs",
+        description="who is admitted first: fcfs, shortest_first (prompt), least_work_left (prompt and answer), "
+        "priority (the smallest number) or earliest_deadline",
     )
 
     @model_validator(mode="after")
@@ -54,26 +78,85 @@ class KvMemory(Spec):
     watermark: float = Field(
         default=0.01, ge=0, lt=1, description="share of blocks that admission leaves free, against preemption"
     )
+    swap_gb: float = Field(
+        default=0.0,
+        ge=0,
+        description="host memory of a client to which preempted requests' KV is swapped, 1e9 bytes; 0: recomputed",
+    )
+    swap_gb_per_s: float = Field(
+        default=25.0, gt=0, description="bandwidth of swapping to and from the host, 1e9 bytes/s per accelerator"
+    )
 
 
 class Pool(Spec):
-    """Identical clients: each one engine on ``tp`` accelerators."""
+    """Identical clients: each one engine on ``tp x pp x dp`` accelerators."""
 
     name: str = Field(default="main", min_length=1, description="name of the pool, unique in a deployment")
     model: str = Field(description="name of a catalogued model, or path of a Hugging Face config.json")
     accelerator: str = Field(description="name of a catalogued accelerator")
     clients: int = Field(default=1, ge=1, le=100_000, description="number of identical clients")
-    tp: int = Field(default=1, ge=1, le=1024, description="tensor parallelism: accelerators per client")
-    role: Role = Field(default="both", description="stages the pool serves: both, prefill or decode")
+    tp: int = Field(default=1, ge=1, le=1024, description="tensor parallelism: accelerators that share every layer")
+    pp: int = Field(default=1, ge=1, le=256, description="pipeline parallelism: stages that the layers are split into")
+    layers_per_stage: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
+        default=None, description="layers of each pipeline stage; as even as possible if absent"
+    )
+    dp: int = Field(
+        default=1, ge=1, le=1024, description="attention data parallelism: ranks that share a batch inside a client"
+    )
+    ep: int | None = Field(
+        default=None,
+        ge=1,
+        le=1024,
+        description="expert parallelism: groups that the experts are dealt to, a divisor of tp x dp; "
+        "every expert is split over tp x dp if absent",
+    )
+    topology: Topology | None = Field(
+        default=None, description="links between a client's accelerators; those of the catalogued accelerator if absent"
+    )
+    adapters: Adapters | None = Field(default=None, description="low-rank adapters (LoRA) served beside the model")
+    speculation: Speculation | None = Field(default=None, description="speculative decoding")
+    lookup: Lookup | None = Field(default=None, description="search of a datastore while decoding")
+    stage: str = Field(default="llm", min_length=1, description="name of the pipeline's LLM stage that is served")
+    role: Role = Field(default="both", description="what of it the pool serves: both, prefill or decode")
+    groups: int = Field(
+        default=1, ge=1, description="equal groups of neighbouring clients, for hand-overs within a group"
+    )
+    min_prompt_tokens: int = Field(default=1, ge=1, description="shorter prompts are not sent to this pool")
+    max_prompt_tokens: int | None = Field(
+        default=None, ge=1, description="longer prompts are not sent to this pool; any length if absent"
+    )
     weights: WeightPrecision = Field(default="bf16", description="precision of weights")
     kv: KvPrecision = Field(default="bf16", description="precision of the KV cache")
     batching: Batching = Field(default_factory=Batching, description="batch formation")
     kv_memory: KvMemory = Field(default_factory=KvMemory, description="memory for KV cache")
+    prefix_cache: PrefixCache | None = Field(
+        default=None, description="reuse of KV between prompts that begin alike; none if absent"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.clients % self.groups:
+            raise ValueError(f"groups: {self.groups} does not divide clients {self.clients}")
+        if self.max_prompt_tokens is not None and self.max_prompt_tokens < self.min_prompt_tokens:
+            raise ValueError(f"max_prompt_tokens {self.max_prompt_tokens} is below {self.min_prompt_tokens}")
+        if self.prefix_cache and (self.role == "decode" or self.batching.policy == "static"):
+            raise ValueError(
+                "prefix_cache: only clients that read prompts with continuous or chunked batching reuse them, "
+                f"given role {self.role}, policy {self.batching.policy}"
+            )
+        if self.speculation and (self.prefix_cache or self.batching.policy == "static"):
+            raise ValueError("speculation: needs continuous or chunked batching and no prefix_cache")
+        return self
 
     @property
     def accelerators(self) -> int:
         """Number of accelerators in the pool."""
-        return self.clients * self.tp
+        return self.clients * self.accelerators_per_client
+
+    @property
+    def accelerators_per_client(self) -> int:
+        """Number of accelerators of one client."""
+        return self.tp * self.pp * self.dp
 
 
 class Link(Spec):
@@ -85,6 +168,35 @@ class Link(Spec):
         description="bandwidth of a hand-over, 1e9 bytes/s; that of the slower end's network if absent",
     )
     latency_us: float = Field(default=10.0, ge=0, description="start-up time of a hand-over, microseconds")
+    shared: bool = Field(
+        default=False,
+        description="whether hand-overs of one client that are under way at the same time share the bandwidth",
+    )
+    layer_wise: bool = Field(
+        default=False, description="whether the KV of a layer leaves while later ones are still computed"
+    )
+
+
+class StageRouter(Spec):
+    """A rule for one stage, other than that for all."""
+
+    stage: str = Field(min_length=1, description="name of the stage")
+    router: Router = Field(description="rule by which requests pick a client of the stage")
+
+
+class Lending(Spec):
+    """Prefill and decode clients that help each other out (mixed pools, as in arXiv:2311.18677)."""
+
+    prefill_above_tokens: int | None = Field(
+        default=None,
+        ge=0,
+        description="decode clients read prompts, too, while every prefill client has more outstanding tokens",
+    )
+    decode_above_tokens: int | None = Field(
+        default=None,
+        ge=0,
+        description="prefill clients keep and decode a request while every decode client has more outstanding tokens",
+    )
 
 
 class Deployment(Spec):
@@ -97,21 +209,61 @@ class Deployment(Spec):
     )
     link: Link = Field(default_factory=Link, description="link for hand-overs, and to services after the LLM")
     services: tuple[Service, ...] = Field(default=(), description="clients of the pipeline's service stages")
+    routers: tuple[StageRouter, ...] = Field(default=(), description="stages with a router of their own")
+    handover_scope: Literal["global", "local"] = Field(
+        default="global", description="hand-overs reach every decode client of the stage, or those of the same group"
+    )
+    lending: Lending | None = Field(default=None, description="when prefill and decode clients help each other out")
+    prefix_weight: int = Field(
+        default=1,
+        ge=0,
+        le=1000,
+        description="router prefix_affinity: outstanding tokens that one token to compute weighs as much as",
+    )
+    tiers: tuple[Tier, ...] = Field(
+        default=(), max_length=8, description="memories behind the prefix caches, nearest first"
+    )
+    seed: int = Field(default=0, ge=0, lt=2**32, description="of random routers and speculation")
 
     @model_validator(mode="after")
     def _pools_fit_together(self) -> Self:
+        check_tiers(self.tiers)
         names = [pool.name for pool in self.pools]
         if len(set(names)) < len(names):
             raise ValueError(f"pools: names must differ, given {', '.join(names)}")
-        roles = {pool.role for pool in self.pools}
-        if ("prefill" in roles) != ("decode" in roles):
-            given = ", ".join(pool.role for pool in self.pools)
-            raise ValueError(f"pools: prefill pools need decode pools and the reverse, given roles {given}")
-        if len({pool.model for pool in self.pools}) > 1:
-            raise ValueError("pools: all pools must serve the same model")
+        for stage in dict.fromkeys(pool.stage for pool in self.pools):
+            pools = [pool for pool in self.pools if pool.stage == stage]
+            check_stage_pools(pools)
+            groups = {pool.groups for pool in pools if pool.role != "both"}
+            if self.handover_scope == "local" and len(groups) > 1:
+                given = ", ".join(f"{pool.name} {pool.groups}" for pool in pools if pool.role != "both")
+                raise ValueError(f"groups: must be the same for local hand-overs, given {given}")
+        if self.lending and all(pool.role == "both" for pool in self.pools):
+            raise ValueError("lending: needs prefill and decode pools, given only pools of the role both")
+        routed = [each.stage for each in self.routers]
+        if len(set(routed)) < len(routed):
+            raise ValueError(f"routers: one for each stage, given {', '.join(routed)}")
+        if self.tiers and not any(pool.prefix_cache for pool in self.pools):
+            raise ValueError("tiers: hold KV for prefix caches, but no pool has a prefix_cache")
         return self
 
     @property
     def accelerators(self) -> int:
         """Number of accelerators in all pools."""
         return sum(pool.accelerators for pool in self.pools)
+
+
+def check_stage_pools(pools: Sequence[Pool]) -> None:
+    """Check that the pools of one LLM stage fit together.
+
+    Raises
+    ------
+    ValueError
+        If prefill pools stand without decode pools or the reverse, or models differ.
+    """
+    roles = {pool.role for pool in pools}
+    if ("prefill" in roles) != ("decode" in roles):
+        given = ", ".join(pool.role for pool in pools)
+        raise ValueError(f"pools: prefill pools need decode pools and the reverse, given roles {given}")
+    if len({pool.model for pool in pools}) > 1:
+        raise ValueError("pools: all pools of a stage must serve the same model")

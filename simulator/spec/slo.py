@@ -8,14 +8,15 @@ from pydantic import Field
 
 from simulator.spec.base import Spec
 
-LatencyMetric = Literal["ttft", "tpot", "itl", "e2e"]
-"""Time to first token, mean time per output token of a request, inter-token latency, end to end."""
+LatencyMetric = Literal["ttft", "tpot", "itl", "e2e", "session"]
+"""Time to first token, mean time per output token of a request, inter-token latency, end to end of a request, end to
+end of a session (from its arrival to the end of its last call, only for a workload with sessions)."""
 
 
 class SLO(Spec):
-    """At least ``percentile`` percent of requests (for ``itl``: of token gaps) stay within ``limit_s``."""
+    """At least ``percentile`` percent of requests stay within ``limit_s``; of token gaps for ``itl``, of sessions."""
 
-    metric: LatencyMetric = Field(description="ttft, tpot, itl or e2e")
+    metric: LatencyMetric = Field(description="ttft, tpot, itl, e2e or session")
     percentile: float = Field(gt=0, le=100, description="share of requests that must stay within the limit, percent")
     limit_s: float = Field(gt=0, description="limit in seconds")
 

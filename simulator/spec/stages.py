@@ -5,162 +5,78 @@ A pipeline that looks up documents before it answers::
     - {kind: embed}
     - {kind: retrieve, vectors: 100000000, documents: 10, tokens_per_document: 100}
     - {kind: rerank, documents: 10, keep: 5}
+    - prefill
+    - decode
 
 and the clients that serve it::
 
     - {stage: embed, device: l4}
     - {stage: retrieve, device: xeon-gold-6448y, max_batch_requests: 16}
     - {stage: rerank, device: l4}
+
+In the place of ``prefill, decode`` may stand one of ``{kind: llm}``, ``{kind: route}``, ``{kind: cascade}`` and
+``{kind: reason}``; these kinds are in :mod:`simulator.spec.llm_stages`, the services in
+:mod:`simulator.spec.service_stages`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag
 
 from simulator.spec.base import Spec
+from simulator.spec.llm_stages import LLM, CascadeStage, LlmStage, ReasonStage
+from simulator.spec.service_stages import (
+    SERVICE_KINDS,
+    DetokeniseStage,
+    EmbedStage,
+    EncodeStage,
+    FilterStage,
+    GuardStage,
+    Quantity,
+    RerankStage,
+    RetrieveStage,
+    RouteStage,
+    ServiceStage,
+    TokeniseStage,
+    quantity,
+)
 
-Quantity = Literal["none", "query", "prompt", "output"]
-"""Which length of a request the work of a stage depends on: none of them, the prompt as it arrived, the prompt
-with what retrieval added, or the output."""
-
-Text = Literal["prompt", "output"]
-StageName = Annotated[str, Field(min_length=1, description="name of the stage, unique in a pipeline")]
-Microseconds = Annotated[float, Field(ge=0, le=1e9)]
-
-
-class TokeniseStage(Spec):
-    """Text to tokens, on a CPU: ``us_per_request + us_per_token · prompt tokens``."""
-
-    kind: Literal["tokenise"] = Field(default="tokenise", description="text to tokens")
-    name: StageName = "tokenise"
-    us_per_request: Microseconds = Field(
-        default=50.0, description="time of a request whatever its length, microseconds"
-    )
-    us_per_token: Microseconds = Field(default=1.0, description="time of one token of the prompt, microseconds")
-
-
-class DetokeniseStage(Spec):
-    """Tokens to text, on a CPU: ``us_per_request + us_per_token · output tokens``."""
-
-    kind: Literal["detokenise"] = Field(default="detokenise", description="tokens to text")
-    name: StageName = "detokenise"
-    us_per_request: Microseconds = Field(
-        default=20.0, description="time of a request whatever its length, microseconds"
-    )
-    us_per_token: Microseconds = Field(default=0.5, description="time of one token of the output, microseconds")
-
-
-class FilterStage(Spec):
-    """A list of forbidden words and patterns, on a CPU: ``us_per_request + us_per_token · tokens``."""
-
-    kind: Literal["filter"] = Field(default="filter", description="words and patterns that may not pass")
-    name: StageName = "filter"
-    applies_to: Text = Field(default="prompt", description="text that is looked through: prompt or output")
-    us_per_request: Microseconds = Field(
-        default=20.0, description="time of a request whatever its length, microseconds"
-    )
-    us_per_token: Microseconds = Field(default=0.2, description="time of one token of the text, microseconds")
-
-
-class GuardStage(Spec):
-    """A small model that judges a text in one forward pass over its tokens."""
-
-    kind: Literal["guard"] = Field(default="guard", description="a model that judges the text")
-    name: StageName = "guard"
-    model: str = Field(
-        default="llama-3.2-1b", min_length=1, description="catalogued model, or path of a Hugging Face config.json"
-    )
-    applies_to: Text = Field(default="prompt", description="text that is judged: prompt or output")
-
-
-class EmbedStage(Spec):
-    """An encoder that makes one vector of the query."""
-
-    kind: Literal["embed"] = Field(default="embed", description="query to vector")
-    name: StageName = "embed"
-    model: str = Field(
-        default="bge-large-en", min_length=1, description="catalogued encoder, or path of a Hugging Face config.json"
-    )
-
-
-class RetrieveStage(Spec):
-    """Nearest neighbours of the query in an inverted file of compressed vectors (IVF-PQ); lengthens the prompt.
-
-    With several shards of equal size every request goes to all of them and waits for all: one client stands for all
-    shards, lasts as long as one and pays for every machine.
-    """
-
-    kind: Literal["retrieve"] = Field(default="retrieve", description="documents near the query")
-    name: StageName = "retrieve"
-    vectors: int = Field(default=100_000_000, ge=1, le=10**15, description="vectors in all shards together")
-    dimension: int = Field(default=768, ge=1, le=65_536, description="numbers in a vector")
-    bytes_per_vector: float = Field(
-        default=96.0, gt=0, le=1_000_000, description="bytes of one code: of a product quantiser, or of raw numbers"
-    )
-    centroids: int = Field(default=10_000, ge=1, le=10**9, description="inverted lists (coarse centroids) of one shard")
-    probes: int = Field(default=32, ge=1, le=10**9, description="lists of each shard that a query scans")
-    documents: int = Field(default=10, ge=1, le=100_000, description="documents found per request (k)")
-    tokens_per_document: int = Field(default=100, ge=1, le=100_000, description="tokens of a document in the prompt")
-    shards: int = Field(default=1, ge=1, le=100_000, description="machines over which the vectors are spread equally")
-    threads: int | None = Field(
-        default=None, ge=1, le=65_536, description="search threads of a client, one query each; all cores if absent"
-    )
-    scan_gb_per_s: float = Field(
-        default=5.4, gt=0, le=1000, description="codes that one core scans, 1e9 bytes/s; 18 with ScaNN's 4-bit tables"
-    )
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.probes > self.centroids:
-            raise ValueError(f"probes {self.probes} is above centroids {self.centroids}")
-        if self.shards > self.vectors:
-            raise ValueError(f"shards {self.shards} is above vectors {self.vectors}")
-        if self.centroids * self.shards > self.vectors:
-            raise ValueError(
-                f"centroids {self.centroids} is above the {self.vectors // self.shards} vectors of one shard"
-            )
-        return self
-
-    @property
-    def added_prompt_tokens(self) -> int:
-        """Tokens that the documents add to the prompt, unless a later rerank keeps fewer."""
-        return self.documents * self.tokens_per_document
-
-
-class RerankStage(Spec):
-    """A cross-encoder that reads the query with every document and keeps the best."""
-
-    kind: Literal["rerank"] = Field(default="rerank", description="keeps the best documents")
-    name: StageName = "rerank"
-    model: str = Field(
-        default="bge-large-en", min_length=1, description="catalogued encoder, or path of a Hugging Face config.json"
-    )
-    documents: int = Field(default=10, ge=1, le=100_000, description="documents read per request")
-    keep: int = Field(default=5, ge=1, le=100_000, description="documents that stay in the prompt")
-    tokens_per_document: int = Field(default=100, ge=1, le=100_000, description="tokens of a document")
-
-    @model_validator(mode="after")
-    def _keeps_some(self) -> Self:
-        if self.keep > self.documents:
-            raise ValueError(f"keep {self.keep} is above documents {self.documents}")
-        return self
-
-    @property
-    def kept_prompt_tokens(self) -> int:
-        """Tokens that the kept documents add to the prompt."""
-        return self.keep * self.tokens_per_document
-
-
-ServiceStage = Annotated[
-    TokeniseStage | DetokeniseStage | FilterStage | GuardStage | EmbedStage | RetrieveStage | RerankStage,
-    Field(discriminator="kind"),
+__all__ = [
+    "LLM",
+    "LLM_ALONE",
+    "SERVICE_KINDS",
+    "CascadeStage",
+    "DetokeniseStage",
+    "EmbedStage",
+    "EncodeStage",
+    "FilterStage",
+    "GuardStage",
+    "LlmPart",
+    "LlmStage",
+    "Quantity",
+    "ReasonStage",
+    "RerankStage",
+    "RetrieveStage",
+    "RouteStage",
+    "Service",
+    "ServiceStage",
+    "Stage",
+    "TokeniseStage",
+    "added_prompt_tokens",
+    "check_pipeline",
+    "check_stages",
+    "llm_position",
+    "llm_stages_of",
+    "quantities",
+    "quantity",
+    "services_after",
+    "services_before",
+    "services_of",
+    "the_llm",
 ]
-
-#: Values of ``kind``, in the order in which a pipeline usually has them.
-SERVICE_KINDS: Final = ("filter", "guard", "embed", "retrieve", "rerank", "tokenise", "detokenise")
 
 
 class Service(Spec):
@@ -202,21 +118,6 @@ def added_prompt_tokens(stages: Sequence[ServiceStage]) -> int:
         elif isinstance(stage, RerankStage) and added:
             added = min(added, stage.kept_prompt_tokens)
     return added
-
-
-def quantity(stage: ServiceStage) -> Quantity:
-    """Return the length that the work of a stage depends on, if it stands where such a stage usually stands."""
-    match stage:
-        case TokeniseStage():
-            return "prompt"
-        case DetokeniseStage():
-            return "output"
-        case FilterStage() | GuardStage():
-            return stage.applies_to
-        case EmbedStage() | RerankStage():
-            return "query"
-        case RetrieveStage():
-            return "none"
 
 
 def quantities(stages: Sequence[ServiceStage]) -> tuple[Quantity, ...]:
@@ -266,33 +167,124 @@ def check_stages(stages: Sequence[ServiceStage]) -> None:
             documents = stage.keep
 
 
-Stage = Literal["prefill", "decode"] | ServiceStage
-"""A stage of a pipeline: one of the two of the LLM, or a service."""
+LlmPart = LlmStage | CascadeStage | ReasonStage | RouteStage
+"""What stands in the place of ``prefill, decode``."""
+
+_WORDS: Final = "prefill, decode"
+
+
+def _kind(given: object) -> object:
+    """Return what kind of stage is given: the key by which pydantic picks its class."""
+    if isinstance(given, str):
+        return _WORDS
+    return given.get("kind", "none") if isinstance(given, dict) else getattr(given, "kind", repr(given))
+
+
+Stage = Annotated[
+    Annotated[Literal["prefill", "decode"], Tag(_WORDS)]
+    | Annotated[TokeniseStage, Tag("tokenise")]
+    | Annotated[DetokeniseStage, Tag("detokenise")]
+    | Annotated[FilterStage, Tag("filter")]
+    | Annotated[GuardStage, Tag("guard")]
+    | Annotated[EmbedStage, Tag("embed")]
+    | Annotated[RetrieveStage, Tag("retrieve")]
+    | Annotated[RerankStage, Tag("rerank")]
+    | Annotated[EncodeStage, Tag("encode")]
+    | Annotated[RouteStage, Tag("route")]
+    | Annotated[LlmStage, Tag("llm")]
+    | Annotated[CascadeStage, Tag("cascade")]
+    | Annotated[ReasonStage, Tag("reason")],
+    Discriminator(_kind),
+]
+"""A stage of a pipeline: a service, one of the two of the LLM, or what stands in their place."""
 
 LLM_ALONE: Final[tuple[Stage, ...]] = ("prefill", "decode")
 
 
+def _is_llm(stage: Stage) -> bool:
+    """Return whether a stage belongs to the LLM part."""
+    return isinstance(stage, str | LlmStage | CascadeStage | ReasonStage | RouteStage)
+
+
+def the_llm(pipeline: Sequence[Stage]) -> LlmPart:
+    """Return the LLM part of a checked pipeline; ``prefill, decode`` are the LLM stage named ``llm``."""
+    found = next(stage for stage in pipeline if _is_llm(stage))
+    return found if isinstance(found, LlmPart) else LlmStage()
+
+
+def services_before(pipeline: Sequence[Stage]) -> tuple[ServiceStage, ...]:
+    """Return the service stages that a request passes before its LLM, in order; a router is the last of them."""
+    start = next(place for place, stage in enumerate(pipeline) if _is_llm(stage))
+    router = pipeline[start]
+    return _services(pipeline[:start]) + ((router,) if isinstance(router, RouteStage) else ())
+
+
+def services_after(pipeline: Sequence[Stage]) -> tuple[ServiceStage, ...]:
+    """Return the service stages after the LLM, in order."""
+    end = max(place for place, stage in enumerate(pipeline) if _is_llm(stage))
+    return _services(pipeline[end + 1 :])
+
+
+def _services(stages: Sequence[Stage]) -> tuple[ServiceStage, ...]:
+    return tuple(stage for stage in stages if not isinstance(stage, str | LlmStage | CascadeStage | ReasonStage))
+
+
 def services_of(pipeline: Sequence[Stage]) -> tuple[ServiceStage, ...]:
-    """Return the service stages of a pipeline, in order."""
-    return tuple(stage for stage in pipeline if not isinstance(stage, str))
+    """Return the service stages of a pipeline, in order; a cascade's judge stands where the cascade stands."""
+    found: list[ServiceStage] = []
+    for stage in pipeline:
+        if isinstance(stage, CascadeStage):
+            found += [stage.judge] if stage.judge else []
+        else:
+            found += _services([stage])
+    return tuple(found)
+
+
+def llm_stages_of(pipeline: Sequence[Stage]) -> tuple[str, ...]:
+    """Return the names of the LLM stages of a checked pipeline."""
+    llm = the_llm(pipeline)
+    match llm:
+        case LlmStage():
+            return (llm.name,)
+        case CascadeStage():
+            return llm.stages
+        case ReasonStage():
+            return (llm.llm,)
+        case RouteStage():
+            return llm.llm_stages
 
 
 def llm_position(pipeline: Sequence[Stage]) -> int:
     """Return how many services stand before the LLM."""
-    return list(pipeline).index("prefill")
+    return len(services_before(pipeline))
 
 
 def check_pipeline(pipeline: Sequence[Stage]) -> None:
-    """Check that a pipeline has one LLM and that its services fit together.
+    """Check that a pipeline has one LLM part and that its services fit together.
 
     Raises
     ------
     ValueError
-        If ``prefill, decode`` does not stand in it once, in this order, with nothing between; or as
-        :func:`check_stages`.
+        If ``prefill, decode`` does not stand in it once, in this order, with nothing between, nor one stage of the
+        kinds llm, route, cascade and reason in their place; if an LLM and a service have the same name; if it has two
+        stages that encode, or one after the LLM; or as :func:`check_stages`.
     """
-    words = [stage if isinstance(stage, str) else stage.name for stage in pipeline]
-    llm = [position for position, stage in enumerate(pipeline) if isinstance(stage, str)]
-    if [pipeline[position] for position in llm] != ["prefill", "decode"] or llm[1] != llm[0] + 1:
-        raise ValueError(f"pipeline: prefill, decode must stand in it once, side by side; given {', '.join(words)}")
-    check_stages(services_of(pipeline))
+    words = [stage if isinstance(stage, str) else getattr(stage, "name", stage.kind) for stage in pipeline]
+    llm = [place for place, stage in enumerate(pipeline) if _is_llm(stage)]
+    pair = [pipeline[place] for place in llm] == ["prefill", "decode"] and llm[1] == llm[0] + 1
+    if not pair and not (len(llm) == 1 and not isinstance(pipeline[llm[0]], str)):
+        raise ValueError(
+            f"pipeline: prefill, decode must stand in it once, side by side; given {', '.join(words)}; "
+            "in their place may stand one stage of the kinds llm, route, cascade, reason"
+        )
+    services = services_of(pipeline)
+    check_stages(services)
+    for stage in services:
+        if stage.name in llm_stages_of(pipeline):
+            raise ValueError(f"name: {stage.name!r} is both an LLM stage and a service of the kind {stage.kind}")
+    encoders = [stage.name for stage in services if isinstance(stage, EncodeStage)]
+    if len(encoders) > 1:
+        raise ValueError(f"pipeline: at most one stage of the kind encode, given {', '.join(encoders)}")
+    late = [stage.name for stage in services_after(pipeline) if isinstance(stage, EncodeStage)]
+    if late:
+        raise ValueError(f"pipeline: {late[0]} must stand before the LLM that reads what it encodes")

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from simulator.spec.pipeline_plan import PipelinePlan, added_prompt_tokens_of_way
+from simulator.spec.workload import pipeline_plan
 from simulator.workload.generate import build_requests
-from simulator.workload.requests import PS_PER_S, Requests
+from simulator.workload.prefixes import Prefixes
+from simulator.workload.requests import NO_DEADLINE_PS, PS_PER_S, Requests
+from simulator.workload.sessions import KEEP, Sessions
 from simulator.workload.traces import read_trace, read_trace_file
 
 if TYPE_CHECKING:
     from simulator.workload.statistics import TraceStatistics, learn_statistics, load_statistics
 
 __all__ = [
+    "KEEP",
+    "NO_DEADLINE_PS",
     "PS_PER_S",
+    "PipelinePlan",
+    "Prefixes",
     "Requests",
+    "Sessions",
     "TraceStatistics",
+    "added_prompt_tokens_of_way",
     "build_requests",
     "learn_statistics",
     "load_statistics",
+    "pipeline_plan",
     "read_trace",
     "read_trace_file",
 ]

@@ -31,8 +31,9 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from simulator.errors import SpecError, unknown_name
+from simulator.spec.arrivals import SHIPPED_STATISTICS
 from simulator.spec.base import Spec
-from simulator.spec.workload import MAX_TOKENS, SHIPPED_STATISTICS
+from simulator.spec.distributions import MAX_TOKENS
 from simulator.workload.requests import PS_PER_S, Requests
 
 #: Rows needed to learn from: with fewer, 33 quantiles of a class would come close to listing its rows.

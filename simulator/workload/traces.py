@@ -12,6 +12,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
@@ -19,7 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.errors import SpecError
-from simulator.spec.workload import MAX_TOKENS, Trace
+from simulator.spec.distributions import MAX_TOKENS
+from simulator.spec.workload import MOONCAKE_CHUNK_TOKENS, Trace
+from simulator.workload.hashed_chunks import Hashes, prefixes_of
 from simulator.workload.requests import MAX_DURATION_S, PS_PER_S, Requests
 
 TraceFormat = Literal["azure", "mooncake", "csv"]
@@ -31,6 +34,8 @@ COLUMNS: Final[dict[TraceFormat, Columns]] = {
     "mooncake": ("timestamp", "input_length", "output_length"),
     "csv": ("arrival_s", "prompt_tokens", "output_tokens"),
 }
+#: Key of the list of chunk hashes in a Mooncake trace.
+_HASHES: Final = "hash_ids"
 #: Picoseconds in one unit of time as read: nanoseconds, milliseconds, seconds.
 _UNIT_PS: Final[dict[TraceFormat, int]] = {"azure": 1_000, "mooncake": PS_PER_S // 1_000, "csv": PS_PER_S}
 
@@ -45,11 +50,12 @@ _WHOLE: Final = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 
 
 class _Rows(NamedTuple):
-    """The three columns; times count from any origin in the unit of the format."""
+    """The three columns, and hashes if asked for; times count from any origin in the unit of the format."""
 
     times: NDArray[Any]
     prompt_tokens: NDArray[np.int64]
     output_tokens: NDArray[np.int64]
+    hashes: Hashes | None = None
 
 
 class _Record(NamedTuple):
@@ -58,6 +64,7 @@ class _Record(NamedTuple):
     row: int
     line: int
     cells: tuple[object, object, object]
+    hashes: object = None
 
 
 def read_trace(trace: Trace, *, requests: int | None = None) -> Requests:
@@ -78,7 +85,7 @@ def read_trace(trace: Trace, *, requests: int | None = None) -> Requests:
     SpecError
         If the file cannot be used, or nothing is left of it.
     """
-    whole = read_trace_file(trace.path, file_format=trace.format)
+    whole = read_trace_file(trace.path, file_format=trace.format, prefixes=trace.prefixes)
     arrival_s = whole.arrival_ps / PS_PER_S
     end_s = math.inf if trace.duration_s is None else trace.start_s + trace.duration_s
     first, last = (int(each) for each in np.searchsorted(arrival_s, (trace.start_s, end_s)))
@@ -89,8 +96,7 @@ def read_trace(trace: Trace, *, requests: int | None = None) -> Requests:
             f"{trace.path}: start_s={trace.start_s:g}, duration_s={trace.duration_s}: no request is left; "
             f"the trace spans {whole.duration_s:.6g} s"
         )
-    kept = slice(first, last)
-    cut = Requests(whole.arrival_ps[kept], whole.prompt_tokens[kept], whole.output_tokens[kept])
+    cut = whole if (first, last) == (0, len(whole)) else whole.between(first, last)
     if trace.rate_rps is None or len(cut) == 1:
         return cut
     if math.isinf(cut.rate_rps):
@@ -102,10 +108,12 @@ def read_trace(trace: Trace, *, requests: int | None = None) -> Requests:
             f"{cut.duration_s * stretch / 86_400:.4g} days, at most 90"
         )
     arrival_ps = np.rint(cut.arrival_ps * stretch).astype(np.int64)
-    return Requests(arrival_ps, cut.prompt_tokens, cut.output_tokens)
+    return replace(cut, arrival_ps=arrival_ps)
 
 
-def read_trace_file(path: str | Path, *, file_format: Literal["auto"] | TraceFormat = "auto") -> Requests:
+def read_trace_file(
+    path: str | Path, *, file_format: Literal["auto"] | TraceFormat = "auto", prefixes: bool = False
+) -> Requests:
     """Read a whole trace file.
 
     Parameters
@@ -114,6 +122,8 @@ def read_trace_file(path: str | Path, *, file_format: Literal["auto"] | TraceFor
         CSV or JSON lines, UTF-8. Other columns and keys are ignored.
     file_format
         ``"auto"`` tells the format from the first line.
+    prefixes
+        Whether to read which prompts begin alike; only a Mooncake trace says so.
 
     Raises
     ------
@@ -124,9 +134,11 @@ def read_trace_file(path: str | Path, *, file_format: Literal["auto"] | TraceFor
     path = Path(path)
     try:
         known = _format_of(path, file_format)
-        rows = _read_fast(path, known)
+        if prefixes and known != "mooncake":
+            raise SpecError(f"{path}: prefixes: only a mooncake trace has {_HASHES}, given the format {known}")
+        rows = _read_fast(path, known, hashes=prefixes)
         if rows is None or not _allowed(rows):
-            rows = _read_by_row(path, known)
+            rows = _read_by_row(path, known, hashes=prefixes)
     except OSError as error:
         raise SpecError(f"{path}: {error.strerror or error}") from None
     except UnicodeDecodeError:
@@ -137,7 +149,10 @@ def read_trace_file(path: str | Path, *, file_format: Literal["auto"] | TraceFor
         raise SpecError(f"{path}: column {column}: the trace spans {span_s / 86_400:.4g} days, at most 90")
     # Shift before scaling: the time since 1970 in picoseconds does not fit int64.
     arrival_ps = np.rint((rows.times - rows.times.min()) * _UNIT_PS[known]).astype(np.int64)
-    return Requests(arrival_ps, rows.prompt_tokens.astype(np.int32), rows.output_tokens.astype(np.int32))
+    shared = prefixes_of(rows.hashes, rows.prompt_tokens, MOONCAKE_CHUNK_TOKENS) if rows.hashes else None
+    return Requests(
+        arrival_ps, rows.prompt_tokens.astype(np.int32), rows.output_tokens.astype(np.int32), prefixes=shared
+    )
 
 
 def _format_of(path: Path, wanted: Literal["auto"] | TraceFormat) -> TraceFormat:
@@ -168,7 +183,7 @@ def _header(line: str) -> list[str]:
 # The fast way
 
 
-def _read_fast(path: Path, known: TraceFormat) -> _Rows | None:
+def _read_fast(path: Path, known: TraceFormat, *, hashes: bool = False) -> _Rows | None:
     """Return the columns as Arrow reads them, None if it cannot."""
     import pyarrow as pa
 
@@ -177,20 +192,31 @@ def _read_fast(path: Path, known: TraceFormat) -> _Rows | None:
         times = [pa.timestamp("ns"), pa.timestamp("ns", "UTC")]  # the form of 2023, of 2024
     for time in times:
         types = dict(zip(COLUMNS[known], (time, pa.int64(), pa.int64()), strict=True))
+        if hashes:
+            types[_HASHES] = pa.list_(pa.int64())
         try:
             table = _arrow_json(path, types) if known == "mooncake" else _arrow_csv(path, types)
-            columns = [table.column(name) for name in COLUMNS[known]]
+            columns = [table.column(name) for name in types]
             if any(column.null_count for column in columns):
                 return None
             arrays = [column.combine_chunks() for column in columns]
             if known == "azure":
                 arrays[0] = arrays[0].view(pa.int64())
             # Not to_numpy: it imports pandas, which takes ten times as long as reading.
-            plain: list[NDArray[Any]] = [np.from_dlpack(each) for each in arrays]
-            return _Rows(*plain)
+            plain: list[NDArray[Any]] = [np.from_dlpack(each) for each in arrays[:3]]
+            return _Rows(plain[0], plain[1], plain[2], _arrow_lists(arrays[3]) if hashes else None)
         except (pa.ArrowException, KeyError, OverflowError):
             continue
     return None
+
+
+def _arrow_lists(array: Any) -> Hashes:
+    """Return lists of numbers; raise OverflowError, as for a number that does not fit, if one is missing."""
+    if array.values.null_count:
+        raise OverflowError
+    offsets: NDArray[Any] = np.from_dlpack(array.offsets)
+    ids: NDArray[Any] = np.from_dlpack(array.values)
+    return Hashes(offsets.astype(np.int64), ids)
 
 
 def _arrow_csv(path: Path, types: dict[str, Any]) -> Any:
@@ -221,7 +247,7 @@ def _allowed(rows: _Rows) -> bool:
 # The plain way
 
 
-def _read_by_row(path: Path, known: TraceFormat) -> _Rows:
+def _read_by_row(path: Path, known: TraceFormat, *, hashes: bool = False) -> _Rows:
     """Return the columns, or raise for the first cell that is not allowed."""
     columns = COLUMNS[known]
     records = _json_records(path) if known == "mooncake" else _csv_records(path, columns)
@@ -229,6 +255,8 @@ def _read_by_row(path: Path, known: TraceFormat) -> _Rows:
     times: list[float] = []
     prompts: list[int] = []
     outputs: list[int] = []
+    ids: list[int] = []
+    offsets = [0]
     for record in records:
         column = columns[0]
         try:
@@ -237,12 +265,21 @@ def _read_by_row(path: Path, known: TraceFormat) -> _Rows:
             prompts.append(_tokens(record.cells[1]))
             column = columns[2]
             outputs.append(_tokens(record.cells[2]))
+            if hashes:
+                column = _HASHES
+                ids += _whole_numbers(record.hashes)
+                offsets.append(len(ids))
         except ValueError as error:
             raise SpecError(f"{_at(path, record.row, record.line)}, column {column}: {error}") from None
     if not times:
         raise SpecError(f"{path}: the file holds a header and no row")
     whole = np.int64 if known == "azure" else np.float64
-    return _Rows(np.array(times, whole), np.array(prompts, np.int64), np.array(outputs, np.int64))
+    return _Rows(
+        np.array(times, whole),
+        np.array(prompts, np.int64),
+        np.array(outputs, np.int64),
+        Hashes(np.array(offsets, np.int64), np.array(ids, np.int64)) if hashes else None,
+    )
 
 
 def _at(path: Path, row: int, line: int) -> str:
@@ -289,7 +326,7 @@ def _json_records(path: Path) -> Iterator[_Record]:
             if not isinstance(found, dict):
                 raise SpecError(f"{_at(path, row, line)}: not a JSON object, given {text.strip()[:40]!r}")
             time, prompt, output = (found.get(name) for name in COLUMNS["mooncake"])
-            yield _Record(row, line, (time, prompt, output))
+            yield _Record(row, line, (time, prompt, output), found.get(_HASHES))
 
 
 def _nanoseconds(cell: object) -> int:
@@ -330,6 +367,16 @@ def _tokens(cell: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_TOKENS:
         raise ValueError(f"must be a whole number from 1 to {MAX_TOKENS}, given {_shown(cell)}")
     return value
+
+
+def _whole_numbers(cell: object) -> list[int]:
+    """Return a list of numbers that fit 64 bits."""
+    if isinstance(cell, list):
+        for each in cell:
+            if isinstance(each, bool) or not isinstance(each, int) or not -(1 << 63) <= each < 1 << 63:
+                raise ValueError(f"must hold whole numbers of 64 bits, given {_shown(each)}")
+        return cell
+    raise ValueError(f"must be a list of whole numbers, given {_shown(cell)}")
 
 
 def _shown(cell: object) -> str:
