@@ -18,6 +18,10 @@ class OracleProfile:
     attention_ps: int
     pair: int
     read: int
+    window_ps: int = 0
+    window_pair: int = 0
+    decode_ps: int = 0
+    decode_sequence_ps: int = 0
 
 
 def linear_cost(linear: Sequence[int], tokens: int) -> int:
@@ -41,8 +45,9 @@ def sequences_cost(sequences: Sequence[int], count: int) -> int:
     return sequences[LAST_SEQUENCES] + (count - LAST_SEQUENCES) * last_difference
 
 
-def prefill_cost(profile: OracleProfile, earlier: int, chunk: int) -> int:
-    """Attention of a chunk of `chunk` tokens after `earlier` ones."""
+def prefill_cost(profile: OracleProfile, earlier: int, chunk: int, window_tokens: int = 0) -> int:
+    """Attention of a chunk of `chunk` tokens after `earlier` ones, also in the layers that see a window."""
     against_earlier = earlier * max(chunk * profile.pair, profile.read)
     within_chunk = (chunk * (chunk + 1) // 2) * profile.pair
-    return (against_earlier + within_chunk) >> 10
+    seen = sum(min(earlier + i, window_tokens) for i in range(1, chunk + 1))
+    return ((against_earlier + within_chunk) >> 10) + ((profile.window_pair * seen) >> 10)

@@ -1,17 +1,24 @@
 """The oracle: one step at a time, plain objects and plain ints, straight from ``docs/semantics.md``.
 
-Nothing here is cached or kept incrementally if it can be recounted: blocks in use, growth, outstanding tokens
-and the next event are looked up from the state each time they are needed.
+Nothing here is cached or kept incrementally if it can be recounted: blocks in use, growth, outstanding tokens,
+references and the next event are looked up from the state each time they are needed.
 
 This module is the public face and the loop over events. ``records``: inputs and outputs; ``cost``: what a step
-lasts; ``llm`` and ``service``: the two kinds of client; ``routing``: the rules that pick one.
+lasts; ``draws``: what looks random; ``llm`` and ``service``: the two kinds of client; ``memory``, ``cache``,
+``order``, ``adapters``: what a client of an LLM stage consists of; ``links``, ``tiers``, ``fetching``: what lies
+behind the clients; ``stages`` and ``routing``: who may get a request, and who does; ``sessions``: requests that
+follow others; ``checks``: what must be true at the end.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from .checks import check_at_end
 from .cost import LAST_SEQUENCES, LINEAR_KNOTS, OracleProfile, linear_cost, prefill_cost, sequences_cost
+from .draws import draw
+from .fetching import Fetch
+from .links import Link
 from .llm import LlmClient, Step, ceil_div
 from .records import (
     BLOCKED_BY_BLOCKS,
@@ -21,13 +28,19 @@ from .records import (
     OracleClientSpec,
     OracleRequest,
     OracleResult,
+    OracleStage,
+    OracleTier,
     RequestOutcome,
     StepLog,
+    TierOutcome,
     itl_bin,
 )
 from .request import Request
-from .routing import Client, Router
+from .routing import Client
 from .service import ServiceClient
+from .sessions import check_sessions, release
+from .stages import Stage
+from .tiers import Tier, connect
 
 __all__ = [
     "BLOCKED_BY_BLOCKS",
@@ -40,38 +53,36 @@ __all__ = [
     "OracleProfile",
     "OracleRequest",
     "OracleResult",
+    "OracleStage",
+    "OracleTier",
     "RequestOutcome",
     "StepLog",
+    "TierOutcome",
     "ceil_div",
+    "draw",
     "itl_bin",
     "linear_cost",
     "prefill_cost",
     "sequences_cost",
     "simulate",
+    "simulate_llm",
 ]
 
 # Kinds of event, in their order at equal times.
 ARRIVAL = 0
-TRANSIT = 1  # the end of a hand-over or of a hop
+HOP = 1
 CLIENT_EVENT = 2
 
-
-@dataclass
-class Handover:
-    """A request's KV on its way from a prefill client to a decode client."""
-
-    arrival_ps: int
-    request: Request
-    source: LlmClient
-    destination: LlmClient
+SPECULATION = 2**20  # the salt of its draws
 
 
 @dataclass
 class Hop:
-    """A request on its way to its next stage."""
+    """Whatever a single request reaches at a time, and what happens then."""
 
     arrival_ps: int
     request: Request
+    then: Callable[[int], None]
 
 
 class Simulation:
@@ -81,71 +92,87 @@ class Simulation:
         self,
         clients: Sequence[OracleClientSpec],
         requests: Sequence[OracleRequest],
-        router: str,
-        handover_router: str,
-        stages: int,
-        llm_stage: int,
+        stages: Sequence[OracleStage],
+        ways: Sequence[tuple[int, ...]],
+        tiers: Sequence[OracleTier],
+        links: int,
+        chunk_tokens: int,
+        seed: int,
     ) -> None:
-        check_clients(clients, stages, llm_stage)
-        arrivals = [r.arrival_ps for r in requests]
-        assert arrivals == sorted(arrivals), "requests must be sorted by arrival"
-        self.arrivals = arrivals
-        self.next_arrival = 0
-        self.stages = stages
-        self.llm_stage = llm_stage
-        self.clients: list[Client] = [
-            ServiceClient(i, spec) if spec.role == "service" else LlmClient(i, spec) for i, spec in enumerate(clients)
+        check_ways(stages, ways)
+        check_chunks(requests, chunk_tokens)
+        self.seed = seed
+        self.happened: Counter[str] = Counter()
+        self.links = [Link(len(clients) + i) for i in range(links)]
+        self.tiers = [Tier(spec, self.links[spec.link], self.happened) for spec in tiers]
+        connect(self.tiers, clients)
+        self.clients: list[Client] = [self.client_of(i, spec, chunk_tokens) for i, spec in enumerate(clients)]
+        self.stages = [
+            Stage(i, spec, [c for c in self.clients if c.spec.stage == i], seed, self.happened)
+            for i, spec in enumerate(stages)
         ]
-        self.llm_clients = [c for c in self.clients if isinstance(c, LlmClient)]
-        self.service_clients = [c for c in self.clients if isinstance(c, ServiceClient)]
-        self.requests = [request_of(i, r) for i, r in enumerate(requests)]
-        self.rejected: list[Request] = []
-        self.in_transit: list[Handover | Hop] = []
-        self.routers = [Router(router) for _ in range(stages)]
-        self.handover_router = Router(handover_router)
+        assert all(0 <= c.spec.stage < len(stages) for c in self.clients)
+        assert all(-1 <= c.spec.egress < links for c in self.clients)
+        self.requests = [request_of(i, given, ways[given.way]) for i, given in enumerate(requests)]
+        check_sessions(self.requests)
+        self.to_arrive = [r for r in self.requests if r.needs == 0]
+        self.hops: list[Hop] = []
         self.gaps: Counter[int] = Counter()
         self.steps_log: StepLog = []
         self.tokens_emitted_by_prefills = 0
         self.tokens_of_completed_prefills = 0
         self.tokens_of_lost_prefills = 0
 
+    def client_of(self, index: int, spec: OracleClientSpec, chunk_tokens: int) -> Client:
+        if spec.role == "service":
+            return ServiceClient(index, spec)
+        return LlmClient(index, spec, chunk_tokens, [self.tiers[t] for t in spec.tiers], self.happened)
+
     # -- events
 
     def run(self) -> OracleResult:
-        last = min(self.arrivals, default=0)
+        last = min((r.given.arrival_ps for r in self.to_arrive), default=0)
         while (event := self.next_event()) is not None:
             now, kind, index = event
             assert now >= last, "time goes backwards"
             self.handle(now, kind, index)
             last = now
-        self.check_at_end()
+        for request in self.requests:
+            request.outcome.rejected = request.outcome.done_ps == -1
+        check_at_end(self)
         return OracleResult(
-            [r.outcome for r in self.requests], [c.outcome for c in self.clients], self.gaps, self.steps_log
+            [r.outcome for r in self.requests],
+            [c.outcome for c in self.clients],
+            self.gaps,
+            self.steps_log,
+            [t.outcome for t in self.tiers],
+            self.happened,
         )
 
     def next_event(self) -> tuple[int, int, int] | None:
-        """The first event by time, then kind, then request or client index."""
-        events = [(t.arrival_ps, TRANSIT, t.request.index) for t in self.in_transit]
+        """The first event by time, then kind, then index of the request, client or link."""
+        events = [(r.given.arrival_ps, ARRIVAL, r.index) for r in self.to_arrive]
+        events += [(hop.arrival_ps, HOP, hop.request.index) for hop in self.hops]
         events += [(c.event_ps, CLIENT_EVENT, c.index) for c in self.clients if c.event_ps is not None]
-        if self.next_arrival < len(self.requests):
-            events.append((self.arrivals[self.next_arrival], ARRIVAL, self.next_arrival))
+        events += [(link.event_ps, CLIENT_EVENT, link.index) for link in self.links if link.event_ps is not None]
         return min(events, default=None)
 
     def handle(self, now: int, kind: int, index: int) -> None:
         if kind == ARRIVAL:
-            self.next_arrival += 1
+            self.to_arrive.remove(self.requests[index])
             self.arrive(now, self.requests[index])
-        elif kind == TRANSIT:
-            self.end_transit(now, next(t for t in self.in_transit if t.request.index == index))
+        elif kind == HOP:
+            (hop,) = [hop for hop in self.hops if hop.request.index == index]
+            self.hops.remove(hop)
+            hop.then(now)
+        elif index >= len(self.clients):
+            self.links[index - len(self.clients)].end_one(now)
         else:
             self.client_event(now, self.clients[index])
 
-    def end_transit(self, now: int, transit: Handover | Hop) -> None:
-        self.in_transit.remove(transit)
-        if isinstance(transit, Handover):
-            self.arrive_handover(now, transit)
-        else:
-            self.reach_stage(now, transit.request)
+    def hop(self, arrival_ps: int, request: Request, then: Callable[[int], None]) -> None:
+        assert all(hop.request is not request for hop in self.hops)
+        self.hops.append(Hop(arrival_ps, request, then))
 
     def client_event(self, now: int, client: Client) -> None:
         if isinstance(client, ServiceClient):
@@ -153,78 +180,83 @@ class Simulation:
         else:
             self.llm_event(now, client)
 
-    # -- the pipeline
+    # -- sessions
 
     def arrive(self, now: int, request: Request) -> None:
-        if self.eligible_for_prefill(request):
+        request.outcome.arrival_ps = now
+        llm_stages = [self.stages[s] for s in request.way if self.stages[s].spec.kind == "llm"]
+        if all(stage.eligible_for_prefill(request) for stage in llm_stages):
             self.reach_stage(now, request)
-        else:
-            self.rejected.append(request)
+
+    def be_done(self, now: int, request: Request) -> None:
+        request.outcome.done_ps = now
+        for arrival_ps, follower in release(now, request, self.requests):
+            self.hop(arrival_ps, follower, self.arrival_of(follower))
+
+    def arrival_of(self, follower: Request) -> Callable[[int], None]:
+        def arrive(now: int) -> None:
+            follower.deadline_ps = now + follower.given.deadline_ps
+            self.arrive(now, follower)
+
+        return arrive
+
+    # -- ways
 
     def reach_stage(self, now: int, request: Request) -> None:
         """A request comes to a stage, by its arrival or by a hop: route it."""
-        client = self.routers[request.stage].pick(self.clients, self.eligible_at_stage(request))
-        assert client is not None
+        request.reach(now)
+        client = self.stages[request.stage].route(request)
         assert client.spec.stage == request.stage
-        client.join(now, request)
+        if isinstance(client, ServiceClient):
+            client.join(now, request)
+        else:
+            client.outstanding.append(request)
+            Fetch(request, client, self.hop).begin(now)
 
     def leave_stage(self, now: int, request: Request, client: Client) -> None:
         """A request is through with a stage: send it to the next one, if there is one."""
         assert client.spec.stage == request.stage
         assert request not in client.outstanding
-        request.stage += 1
-        if request.stage == self.stages:
-            request.outcome.done_ps = now
-            return
-        assert client.spec.link_latency_ps >= 1, "a hop takes at least 1 ps"
-        self.in_transit.append(Hop(now + client.spec.link_latency_ps, request))
-
-    # -- routing
-
-    def eligible_at_stage(self, request: Request) -> Sequence[Client]:
-        if request.stage == self.llm_stage:
-            return self.eligible_for_prefill(request)
-        return [c for c in self.service_clients if c.spec.stage == request.stage]
-
-    def eligible_for_prefill(self, request: Request) -> list[LlmClient]:
-        return self.eligible(request, ("both", "prefill"))
-
-    def eligible(self, request: Request, roles: Sequence[str]) -> list[LlmClient]:
-        return [
-            c
-            for c in self.llm_clients
-            if c.spec.role in roles and c.can_ever_hold(request) and self.can_go_on(request, c)
-        ]
-
-    def can_go_on(self, request: Request, client: LlmClient) -> bool:
-        """Whether some decode client could hold the request once its prompt is done at a prefill client."""
-        if client.spec.role != "prefill" or request.output == 1:
-            return True
-        return any(c.spec.role == "decode" and c.can_ever_hold(request) for c in self.llm_clients)
+        request.leave(now)
+        request.place += 1
+        if request.place == len(request.way):
+            self.be_done(now, request)
+        else:
+            self.hop(now + max(1, client.spec.link_latency_ps), request, lambda now: self.reach_stage(now, request))
 
     # -- hand-over
 
     def hand_over(self, now: int, request: Request, source: LlmClient) -> None:
         """The prompt is done on a prefill client: send the KV to a decode client."""
+        destination = self.stages[request.stage].route_handover(request, source)
+        self.happened["hand-over"] += 1
         source.running.remove(request)
         source.outstanding.remove(request)
-        source.leaving.append(request)
-        destination = self.handover_router.pick(self.clients, self.eligible(request, ("decode",)))
-        assert isinstance(destination, LlmClient)
+        source.memory.leaving.append(request)
         destination.outstanding.append(request)
-        delay = source.spec.link_latency_ps + request.prompt * source.spec.link_ps_per_token
-        self.in_transit.append(Handover(now + delay, request, source, destination))
+        spec = source.spec
+        work = request.prompt * spec.link_ps_per_token
+        if spec.link_layers > 0:
+            work = max(work // spec.link_layers, work - (now - request.outcome.scheduled_ps))
 
-    def arrive_handover(self, now: int, handover: Handover) -> None:
-        request, source, destination = handover.request, handover.source, handover.destination
-        source.leaving.remove(request)
-        request.blocks = 0
+        def arrive(now: int) -> None:
+            self.arrive_handover(now, request, source, destination)
+
+        def sent(now: int) -> None:
+            self.hop(now + max(1, spec.link_latency_ps), request, arrive)
+
+        if spec.egress == -1:
+            self.hop(now + max(1, spec.link_latency_ps + work), request, arrive)
+        else:
+            self.links[spec.egress].start(now, request, work, sent)
+
+    def arrive_handover(self, now: int, request: Request, source: LlmClient, destination: LlmClient) -> None:
+        source.memory.free(request)
         if source.waiting:
             source.wake_if_idle(now)
         assert request.context == request.prompt
         assert not request.needs_prefill
-        destination.waiting.append(request)
-        destination.wake_if_idle(now)
+        destination.join_queue(now, request)
 
     # -- events of service clients
 
@@ -242,19 +274,32 @@ class Simulation:
             self.end_step(now, client, client.step)
             client.step = None
             client.check_after_step()
-        prefilled = [(r, r.prefilled) for r in client.running if r.needs_prefill]
+        prefilled = [(r, r.prefilled - r.spared) for r in client.running if r.needs_prefill]
         client.plan(now, self.steps_log)
         # A preempted request loses what it had of an unfinished prefill.
         self.tokens_of_lost_prefills += sum(tokens for r, tokens in prefilled if r not in client.running)
 
     def end_step(self, now: int, client: LlmClient, step: Step) -> None:
         for request in step.decodes:
-            request.context += 1
-            self.emit_token(now, request)
+            self.end_decode(now, client, request)
+        for request in sorted(step.decodes, key=lambda r: r.index):
             if request.generated == request.output:
                 self.finish(now, request, client)
         for request, chunk in step.chunks:
             self.end_chunk(now, client, request, chunk)
+
+    def end_decode(self, now: int, client: LlmClient, request: Request) -> None:
+        tokens = min(1 + self.accepted(client, request), request.tokens_to_generate)
+        self.happened["several tokens"] += tokens > 1
+        for _ in range(tokens):
+            self.emit_token(now, request)
+        request.context += tokens
+        client.outcome.decode_tokens += tokens
+
+    def accepted(self, client: LlmClient, request: Request) -> int:
+        """How many drafted tokens are accepted."""
+        drawn = draw(self.seed, request.index, SPECULATION + request.generated)
+        return sum(1 for threshold in client.spec.thresholds if threshold <= drawn)
 
     def end_chunk(self, now: int, client: LlmClient, request: Request, chunk: int) -> None:
         target = request.target
@@ -262,7 +307,8 @@ class Simulation:
         assert request.prefilled <= target
         if request.prefilled < target:
             return
-        self.tokens_of_completed_prefills += target
+        client.memory.cache.publish_prompt(request)
+        self.tokens_of_completed_prefills += target - request.spared
         self.tokens_emitted_by_prefills += 1
         request.context = target
         request.needs_prefill = False
@@ -272,7 +318,14 @@ class Simulation:
         if request.generated == request.output:
             self.finish(now, request, client)
         elif client.spec.role == "prefill":
+            self.stay_or_hand_over(now, request, client)
+
+    def stay_or_hand_over(self, now: int, request: Request, client: LlmClient) -> None:
+        if not self.stages[request.stage].stays(request, client):
             self.hand_over(now, request, client)
+            return
+        self.happened["lent for decode"] += not request.stays
+        request.stays = True
 
     def emit_token(self, now: int, request: Request) -> None:
         request.generated += 1
@@ -283,90 +336,57 @@ class Simulation:
         request.last_token_ps = now
 
     def finish(self, now: int, request: Request, client: LlmClient) -> None:
-        client.running.remove(request)
         client.outstanding.remove(request)
-        request.blocks = 0
+        client.memory.free_finished(request)
         request.outcome.finish_ps = now
         request.outcome.finish_client = client.index
         self.leave_stage(now, request, client)
 
-    # -- invariants
 
-    def check_at_end(self) -> None:
-        assert not self.in_transit
-        for client in self.clients:
-            client.check_at_end()
-        for request in self.requests:
-            if request in self.rejected:
-                assert request.outcome == RequestOutcome()
-            else:
-                self.check_finished(request)
-        self.check_tokens()
-        self.check_services()
-
-    def check_finished(self, request: Request) -> None:
-        outcome = request.outcome
-        assert request.generated == request.output
-        assert request.stage == self.stages
-        arrival = self.arrivals[request.index]
-        assert arrival + self.llm_stage <= outcome.scheduled_ps <= outcome.first_token_ps <= outcome.finish_ps
-        assert self.clients[outcome.prefill_client] in self.llm_clients
-        assert self.clients[outcome.finish_client] in self.llm_clients
-        # Each stage after the first costs a hop of at least 1 ps.
-        assert outcome.finish_ps + self.stages - 1 - self.llm_stage <= outcome.done_ps
-        at_llm = outcome.finish_ps - outcome.scheduled_ps
-        assert outcome.service_ps + at_llm + self.stages - 1 <= outcome.done_ps - arrival
-        if self.llm_stage == self.stages - 1:
-            assert outcome.done_ps == outcome.finish_ps
-
-    def check_tokens(self) -> None:
-        """Token conservation over the whole run."""
-        served = [r for r in self.requests if r not in self.rejected]
-        outcomes = [c.outcome for c in self.clients]
-        decoded = sum(o.decode_tokens for o in outcomes)
-        assert decoded + self.tokens_emitted_by_prefills == sum(r.output for r in served)
-        prefilled = sum(o.prefill_tokens for o in outcomes)
-        assert prefilled == self.tokens_of_completed_prefills + self.tokens_of_lost_prefills
-        assert sum(self.gaps.values()) == sum(r.output - 1 for r in served)
-        assert sum(o.preemptions for o in outcomes) == sum(r.outcome.preemptions for r in served)
-
-    def check_services(self) -> None:
-        """Every request that was not rejected was served once by each service."""
-        for stage in set(range(self.stages)) - {self.llm_stage}:
-            served = sum(c.outcome.service_requests for c in self.service_clients if c.spec.stage == stage)
-            assert served == len(self.requests) - len(self.rejected)
-        for client in self.service_clients:
-            sizes = [size for index, _, _, _, size in self.steps_log if index == client.index]
-            assert all(1 <= size <= client.spec.max_batch for size in sizes)
-            assert (len(sizes), sum(sizes)) == (client.outcome.steps, client.outcome.service_requests)
+def check_ways(stages: Sequence[OracleStage], ways: Sequence[tuple[int, ...]]) -> None:
+    for way in ways:
+        assert way, "a way passes a stage"
+        assert all(0 <= stage < len(stages) for stage in way)
+        assert sum(stages[stage].kind == "llm" for stage in way) <= 1, "a way holds at most one LLM stage"
 
 
-def check_clients(clients: Sequence[OracleClientSpec], stages: int, llm_stage: int) -> None:
-    """The clients fit to the stages."""
-    roles = [spec.role for spec in clients]
-    assert ("decode" in roles) == ("prefill" in roles), "prefill and decode clients come together"
-    assert 0 <= llm_stage < stages
-    service_stages = {spec.stage for spec in clients if spec.role == "service"}
-    assert service_stages == set(range(stages)) - {llm_stage}, "every stage but the LLM has service clients"
-    assert all(spec.stage == llm_stage for spec in clients if spec.role != "service")
+def check_chunks(requests: Sequence[OracleRequest], chunk_tokens: int) -> None:
+    """Equal ids mean equal text from the start of the prompt on, so they have equal ids before them."""
+    before: dict[int, tuple[int, ...]] = {}
+    for request in requests:
+        assert 0 <= request.prompt_chunks <= len(request.chunk_ids)
+        assert request.prompt_chunks * chunk_tokens <= request.prompt_tokens
+        for i, chunk in enumerate(request.chunk_ids):
+            assert before.setdefault(chunk, request.chunk_ids[:i]) == request.chunk_ids[:i]
 
 
-def request_of(index: int, request: OracleRequest) -> Request:
+def request_of(index: int, given: OracleRequest, way: tuple[int, ...]) -> Request:
     """A request that has not arrived yet."""
-    assert request.prompt_tokens >= 1
-    assert request.output_tokens >= 1
-    query = request.prompt_tokens if request.query_tokens is None else request.query_tokens
-    assert query >= 0
-    return Request(index, query, request.prompt_tokens, request.output_tokens, RequestOutcome())
+    assert given.prompt_tokens >= 1
+    assert given.output_tokens >= 1
+    assert min(given.arrival_ps, given.media_tokens, given.adapter) >= 0
+    assert given.query_tokens is None or given.query_tokens >= 0
+    outcome = RequestOutcome(visits=[(-1, -1, -1) for _ in way])
+    return Request(index, given, way, outcome, given.needs, given.deadline_ps)
 
 
 def simulate(
     clients: Sequence[OracleClientSpec],
     requests: Sequence[OracleRequest],
-    router: str,
-    handover_router: str,
-    stages: int = 1,
-    llm_stage: int = 0,
+    stages: Sequence[OracleStage],
+    ways: Sequence[tuple[int, ...]],
+    *,
+    tiers: Sequence[OracleTier] = (),
+    links: int = 0,
+    chunk_tokens: int = 1,
+    seed: int = 0,
 ) -> OracleResult:
-    """Simulate `requests` on `clients`; `router` routes requests to stages, `handover_router` hand-overs."""
-    return Simulation(clients, requests, router, handover_router, stages, llm_stage).run()
+    """Simulate `requests`, which go their `ways` through the `stages`, on `clients`."""
+    return Simulation(clients, requests, stages, ways, tiers, links, chunk_tokens, seed).run()
+
+
+def simulate_llm(
+    clients: Sequence[OracleClientSpec], requests: Sequence[OracleRequest], router: str, handover_router: str
+) -> OracleResult:
+    """Simulate `requests` on `clients` where there is nothing but one LLM stage."""
+    return simulate(clients, requests, [OracleStage("llm", router, handover_router)], [(0,)])

@@ -1,8 +1,13 @@
-"""LLM clients: how one plans its steps."""
+"""Clients of an LLM stage: how one plans its steps."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .cost import OracleProfile, linear_cost, prefill_cost, sequences_cost
+from .adapters import Adapters
+from .cost import linear_cost, prefill_cost, sequences_cost
+from .memory import Memory, ceil_div
+from .order import Queue
 from .records import (
     BLOCKED_BY_BLOCKS,
     BLOCKED_BY_MAX_BATCH,
@@ -12,23 +17,22 @@ from .records import (
     StepLog,
 )
 from .request import Request
+from .tiers import Tier
 
-
-def ceil_div(a: int, b: int) -> int:
-    """Smallest integer not below a / b."""
-    return -(-a // b)
+__all__ = ["LlmClient", "Step", "ceil_div"]
 
 
 @dataclass
 class Step:
     """One step: the requests that decode and, in order of admission, those that prefill with their chunks."""
 
+    spec: OracleClientSpec
     decodes: list[Request]
     chunks: list[tuple[Request, int]]
 
     @property
     def tokens(self) -> int:
-        return len(self.decodes) + sum(chunk for _, chunk in self.chunks)
+        return len(self.decodes) * (1 + self.spec.draft) + sum(chunk for _, chunk in self.chunks)
 
     @property
     def sequences(self) -> int:
@@ -36,76 +40,73 @@ class Step:
 
     @property
     def context_tokens(self) -> int:
-        return sum(request.context + 1 for request in self.decodes)
+        return sum(request.context + 1 + self.spec.draft for request in self.decodes)
+
+    @property
+    def window_tokens(self) -> int:
+        return sum(min(self.spec.window_tokens, r.prompt + r.output // 2) for r in self.decodes)
 
     @property
     def prefill_pairs(self) -> int:
         return sum(chunk * r.prefilled + chunk * (chunk + 1) // 2 for r, chunk in self.chunks)
 
-    def cost(self, profile: OracleProfile) -> int:
+    def cost(self) -> int:
         """Duration in picoseconds."""
+        profile = self.spec.profile
+        decoding = profile.decode_ps + profile.decode_sequence_ps * len(self.decodes) if self.decodes else 0
         return (
             linear_cost(profile.linear, self.tokens)
             + sequences_cost(profile.sequences, self.sequences)
             + profile.attention_ps * self.context_tokens
-            + sum(prefill_cost(profile, r.prefilled, chunk) for r, chunk in self.chunks)
+            + profile.window_ps * self.window_tokens
+            + decoding
+            + sum(prefill_cost(profile, r.prefilled, chunk, self.spec.window_tokens) for r, chunk in self.chunks)
         )
 
 
 class LlmClient:
-    """State of one client of the LLM stage, and how it plans a step."""
+    """State of one client of an LLM stage, and how it plans a step."""
 
-    def __init__(self, index: int, spec: OracleClientSpec) -> None:
-        assert spec.role in ("both", "prefill", "decode")
-        assert spec.policy in ("static", "continuous", "chunked")
-        assert min(spec.max_batch, spec.token_budget, spec.block_tokens) >= 1
+    def __init__(
+        self,
+        index: int,
+        spec: OracleClientSpec,
+        chunk_tokens: int,
+        tiers: Sequence[Tier],
+        happened: Counter[str],
+    ) -> None:
+        check_spec(spec)
         self.index = index
         self.spec = spec
+        self.tiers = tiers
+        self.happened = happened
         self.outcome = ClientOutcome()
-        self.waiting: list[Request] = []
-        self.running: list[Request] = []  # in order of admission
-        self.leaving: list[Request] = []  # handed over, blocks held until the hand-over arrives
+        self.waiting = Queue(spec.order)
+        self.memory = Memory(spec, chunk_tokens, tiers, happened)
+        self.adapters = Adapters(spec.max_adapters)
         self.outstanding: list[Request] = []
+        self.swap_free = spec.swap_free
+        self.added_ps = 0  # what swaps and adapters add to the next step
         self.step: Step | None = None  # the step in progress
         self.event_ps: int | None = None  # the end of the step, or a wake-up; None if idle
 
+    @property
+    def running(self) -> list[Request]:
+        """In order of admission."""
+        return self.memory.running
+
     # -- counting
-
-    def blocks_for(self, tokens: int) -> int:
-        return ceil_div(tokens, self.spec.block_tokens)
-
-    def blocks_in_use(self) -> int:
-        return sum(r.blocks for r in self.running) + sum(r.blocks for r in self.leaving)
-
-    def free_blocks(self) -> int:
-        return self.spec.total_blocks - self.blocks_in_use()
-
-    def decoding(self) -> list[Request]:
-        return [r for r in self.running if not r.needs_prefill]
-
-    def needs_growth(self, request: Request) -> bool:
-        """Whether a decoding request needs a new block for its next token."""
-        return self.spec.policy != "static" and request.context % self.spec.block_tokens == 0
-
-    def growth(self) -> int:
-        return sum(1 for r in self.decoding() if self.needs_growth(r))
 
     def outstanding_tokens(self) -> int:
         return sum(r.tokens_to_prefill + self.tokens_to_generate(r) for r in self.outstanding)
 
     def tokens_to_generate(self, request: Request) -> int:
-        return 1 if self.spec.role == "prefill" else request.output - request.generated
-
-    def can_ever_hold(self, request: Request) -> bool:
-        tokens = request.prompt if self.spec.role == "prefill" else request.prompt + request.output
-        return self.blocks_for(tokens) <= self.spec.total_blocks
+        return 1 if self.spec.role == "prefill" and not request.stays else request.tokens_to_generate
 
     # -- joining and waking
 
-    def join(self, now: int, request: Request) -> None:
-        """A request was routed here to be prefilled."""
-        self.outstanding.append(request)
-        self.waiting.append(request)
+    def join_queue(self, now: int, request: Request) -> None:
+        self.waiting.join(request)
         self.wake_if_idle(now)
 
     def wake_if_idle(self, now: int) -> None:
@@ -118,12 +119,16 @@ class LlmClient:
         """Plan the next step and start it, or become idle."""
         step, blocked_by = self.plan_static(now) if self.spec.policy == "static" else self.plan_dynamic(now)
         self.check()
-        self.outcome.peak_blocks = max(self.outcome.peak_blocks, self.blocks_in_use())
+        self.outcome.peak_blocks = max(self.outcome.peak_blocks, self.memory.blocks_in_use())
         if step.tokens == 0:
+            # Who could be waiting still waits for blocks that a hand-over holds: its arrival wakes the client.
             assert not self.running
+            assert not self.waiting or self.memory.leaving
             self.step, self.event_ps = None, None
             return
-        duration = step.cost(self.spec.profile)
+        in_use = self.adapters.in_use(self.running)
+        duration = step.cost() + self.spec.adapter_ps * len(in_use) + self.added_ps
+        self.added_ps = 0
         assert duration >= 0
         self.record(step, duration, blocked_by)
         log.append((self.index, now, now + duration, step.tokens, step.sequences))
@@ -133,7 +138,7 @@ class LlmClient:
         """Policy `static`: a step, and the reason the head of the queue waits (None if nothing waits)."""
         if self.running:
             assert all(not r.needs_prefill for r in self.running)
-            return Step(self.running.copy(), []), BLOCKED_BY_MAX_BATCH if self.waiting else None
+            return Step(self.spec, self.running.copy(), []), BLOCKED_BY_MAX_BATCH if self.waiting else None
         chunks: list[tuple[Request, int]] = []
         blocked_by = self.admit_from_queue(now, chunks)
         return self.prefills_or_decodes(chunks), blocked_by
@@ -146,60 +151,88 @@ class LlmClient:
             self.continue_prefill(chunks)
         blocked_by = BLOCKED_BY_BLOCKS if preempted else self.admit_from_queue(now, chunks)
         chunked = self.spec.policy == "chunked"
-        step = Step(self.decoding(), chunks) if chunked else self.prefills_or_decodes(chunks)
+        step = Step(self.spec, self.memory.decoding(), chunks) if chunked else self.prefills_or_decodes(chunks)
+        need = self.memory.growth() if step.decodes else 0
+        self.memory.cache.make_room(self.memory.free_blocks(), need, self.memory.holders())
+        assert self.memory.blocks_in_use() + self.memory.unreferenced_blocks() + need <= self.spec.total_blocks
         for request in step.decodes:
-            if self.needs_growth(request):
-                request.blocks += 1
+            request.blocks += self.memory.growth_of(request)
         return step, blocked_by
 
     def prefills_or_decodes(self, chunks: list[tuple[Request, int]]) -> Step:
         """A step of only prefills, if there are any, else of all decodes."""
-        return Step([], chunks) if chunks else Step(self.decoding(), [])
+        return Step(self.spec, [], chunks) if chunks else Step(self.spec, self.memory.decoding(), [])
+
+    # -- preemption
 
     def preempt_for_growth(self) -> bool:
-        """Preempt, last admitted first, until the blocks for the next decode iteration are free."""
+        """Preempt until the blocks for the next decode iteration are free."""
         preempted = False
-        while self.growth() > self.free_blocks():
-            self.preempt(self.running[-1])
+        while self.memory.growth() > self.memory.free_blocks():
+            self.preempt(self.next_to_preempt())
             preempted = True
         return preempted
 
+    def next_to_preempt(self) -> Request:
+        """The one admitted last; with order `priority` of those that matter least."""
+        if self.spec.order != "priority":
+            return self.running[-1]
+        largest = max(r.given.priority for r in self.running)
+        return [r for r in self.running if r.given.priority == largest][-1]
+
     def preempt(self, request: Request) -> None:
-        self.running.remove(request)
-        self.waiting.insert(0, request)
-        request.blocks = 0
-        request.prefilled = 0
-        request.context = 0
-        request.needs_prefill = True
+        self.memory.free(request)
+        request.prefilled = request.spared = 0
+        if self.can_swap(request):
+            request.swapped = True
+            self.swap_free -= request.context
+            self.added_ps += self.spec.swap_ps * request.context
+        else:
+            self.happened["recompute"] += 1
+            request.context = 0
+            request.needs_prefill = True
+        self.happened["preemption"] += 1
+        self.happened["swap"] += request.swapped
+        self.happened["preempted while it stays"] += request.stays
         request.outcome.preemptions += 1
         self.outcome.preemptions += 1
+        self.waiting.join_again(request)
+
+    def can_swap(self, request: Request) -> bool:
+        return self.spec.swap_ps > 0 and not request.needs_prefill and request.context <= self.swap_free
+
+    # -- admission
 
     def continue_prefill(self, chunks: list[tuple[Request, int]]) -> None:
         """Give the partly prefilled request, if there is one, its tokens of this step."""
         partly = [r for r in self.running if r.needs_prefill]
         assert len(partly) <= 1
         for request in partly:
-            chunk = min(max(0, self.spec.token_budget - len(self.decoding())), request.tokens_to_prefill)
+            chunk = min(max(0, self.tokens_left(chunks)), request.tokens_to_prefill)
             if chunk > 0:
                 chunks.append((request, chunk))
 
     def admit_from_queue(self, now: int, chunks: list[tuple[Request, int]]) -> int | None:
         """Admit from the head of the queue; returns why the head left there, if any, was not admitted."""
         while self.waiting:
-            head = self.waiting[0]
+            head = self.waiting.head()
             obstacle = self.obstacle(head, chunks)
             if obstacle is not None:
                 return obstacle
             left = self.tokens_left(chunks)
             self.admit(head, now)
             if head.needs_prefill:
-                chunk = min(left, head.target) if self.spec.policy == "chunked" else head.target
-                chunks.append((head, chunk))
+                rest = head.tokens_to_prefill
+                assert rest >= 1
+                chunks.append((head, min(left, rest) if self.spec.policy == "chunked" else rest))
         return None
 
     def obstacle(self, head: Request, chunks: list[tuple[Request, int]]) -> int | None:
         """Why the head of the queue can not be admitted now; None if it can."""
         if len(self.running) >= self.spec.max_batch:
+            return BLOCKED_BY_MAX_BATCH
+        if self.adapters.refuses(head, self.running):
+            self.happened["adapter refused"] += 1
             return BLOCKED_BY_MAX_BATCH
         if not self.step_has_room(head, chunks):
             return BLOCKED_BY_TOKEN_BUDGET
@@ -209,38 +242,56 @@ class LlmClient:
 
     def tokens_left(self, chunks: list[tuple[Request, int]]) -> int:
         """Tokens left of a chunked step's budget."""
-        return self.spec.token_budget - len(self.decoding()) - sum(chunk for _, chunk in chunks)
+        decodes = len(self.memory.decoding()) * (1 + self.spec.draft)
+        return self.spec.token_budget - decodes - sum(chunk for _, chunk in chunks)
 
     def step_has_room(self, head: Request, chunks: list[tuple[Request, int]]) -> bool:
         if self.spec.policy == "chunked":
             return self.tokens_left(chunks) >= 1
         if not head.needs_prefill or not chunks:
             return True
-        return sum(chunk for _, chunk in chunks) + head.target <= self.spec.token_budget
+        return sum(chunk for _, chunk in chunks) + self.rest_after_hits(head) <= self.spec.token_budget
+
+    def rest_after_hits(self, head: Request) -> int:
+        """Tokens that a request will have to prefill if it is admitted now."""
+        return head.target - self.memory.cache.chunk_tokens * self.memory.cache.covered(head)
 
     def blocks_fit(self, head: Request) -> bool:
         if self.spec.policy == "static":
-            return self.blocks_at_admission(head) <= self.free_blocks()
-        needed = self.blocks_for(head.target if head.needs_prefill else head.prompt + 1)
+            return self.memory.blocks_needed(head) <= self.memory.free_blocks()
         watermark = self.spec.watermark_blocks if self.running else 0
-        return self.free_blocks() - self.growth() - needed >= watermark
-
-    def blocks_at_admission(self, request: Request) -> int:
-        """Blocks a request takes when it is admitted."""
-        if self.spec.policy == "static":
-            lasting = request.prompt if self.spec.role == "prefill" else request.prompt + request.output
-            return self.blocks_for(lasting)
-        return self.blocks_for(request.target if request.needs_prefill else request.prompt)
+        return self.memory.free_blocks() - self.memory.growth() - self.memory.blocks_needed(head) >= watermark
 
     def admit(self, request: Request, now: int) -> None:
-        assert self.waiting[0] is request
-        assert request.blocks == 0
         assert request.prefilled == 0 or not request.needs_prefill
-        self.waiting.pop(0)
-        request.blocks = self.blocks_at_admission(request)
-        self.running.append(request)
+        must_load = self.adapters.admit(request, self.running)
+        if must_load:
+            self.happened["adapter loaded"] += 1
+            self.added_ps += self.spec.adapter_load_ps
+        self.waiting.remove(request)
+        covered = self.memory.cache.covered(request)
+        self.memory.take(request)
+        if request.needs_prefill:
+            self.spare(request, covered)
+        if request.swapped:
+            request.swapped = False
+            self.swap_free += request.context
+            self.added_ps += self.spec.swap_ps * request.context
         if request.outcome.scheduled_ps == -1:
             request.outcome.scheduled_ps = now
+            request.start(now)
+
+    def spare(self, request: Request, covered: int) -> None:
+        """Of a prompt that was looked up, the chunks `covered` by the cache and the tiers are not computed."""
+        chunk_tokens, hits = self.memory.cache.chunk_tokens, len(request.references)
+        assert covered >= hits
+        request.prefilled = request.spared = covered * chunk_tokens
+        self.outcome.hit_tokens += covered * chunk_tokens
+        self.outcome.fetched_tokens += (covered - hits) * chunk_tokens
+        self.happened["hit"] += hits > 0
+        self.happened["hit by tiers"] += covered > hits
+        self.happened["fetched in vain"] += request.fetched > max(covered, request.fetch_from)
+        request.fetch_from = request.fetched = 0
 
     # -- recording and checking
 
@@ -249,7 +300,6 @@ class LlmClient:
         outcome.busy_ps += duration
         outcome.steps += 1
         outcome.prefill_tokens += sum(chunk for _, chunk in step.chunks)
-        outcome.decode_tokens += len(step.decodes)
         outcome.decode_context_tokens += step.context_tokens
         outcome.prefill_pairs += step.prefill_pairs
         assert (blocked_by is not None) == bool(self.waiting)
@@ -258,22 +308,53 @@ class LlmClient:
 
     def check(self) -> None:
         """Invariants that hold after every plan."""
-        assert 0 <= self.blocks_in_use() <= self.spec.total_blocks
+        self.memory.check()
         assert len(self.running) <= self.spec.max_batch
-        assert all(r.blocks == 0 for r in self.waiting)
-        for request in self.decoding():
+        assert all(r.blocks == r.fixed == 0 and r.references == [] for r in self.waiting.requests)
+        swapped = [r for r in self.waiting.requests if r.swapped]
+        assert 0 <= self.swap_free == self.spec.swap_free - sum(r.context for r in swapped)
+        assert all(not r.needs_prefill for r in swapped)
+        if self.spec.max_adapters > 0:
+            assert self.adapters.in_use(self.running) <= set(self.adapters.kept)
+        for request in self.running:
+            assert request.fixed == self.memory.fixed(request)
+            assert not request.swapped
+        for request in self.memory.decoding() + swapped:
             assert request.context == request.prompt + request.generated - 1
             assert 1 <= request.generated < request.output
-
-    def check_at_end(self) -> None:
-        assert self.blocks_in_use() == 0
-        assert self.waiting == self.running == self.leaving == self.outstanding == []
-        assert self.event_ps is None
+            assert self.spec.role != "prefill" or request.stays
 
     def check_after_step(self) -> None:
         """Invariants that hold at the end of every step, before the next plan."""
         prefilling = [r for r in self.running if r.needs_prefill]
+        decoding = self.memory.decoding()
         assert len(prefilling) <= (1 if self.spec.policy == "chunked" else 0)
         if self.spec.policy != "static":
-            assert all(r.blocks == self.blocks_for(r.target) for r in prefilling)
-            assert all(r.blocks == self.blocks_for(r.context) for r in self.decoding())
+            assert all(self.memory.blocks_of_context(r) == self.memory.blocks_for(r.target) for r in prefilling)
+            for request in decoding:
+                least = self.memory.blocks_for(request.context)
+                most = self.memory.blocks_for(min(request.context + self.spec.draft, request.prompt + request.output))
+                assert least <= self.memory.blocks_of_context(request) <= most
+        self.memory.check()
+
+    def check_at_end(self) -> None:
+        assert not self.waiting
+        assert self.outstanding == []
+        assert self.event_ps is None
+        assert self.swap_free == self.spec.swap_free
+        self.memory.check_at_end()
+
+
+def check_spec(spec: OracleClientSpec) -> None:
+    """What a client may be like."""
+    assert spec.role in ("both", "prefill", "decode")
+    assert spec.policy in ("static", "continuous", "chunked")
+    assert min(spec.max_batch, spec.token_budget, spec.block_tokens, spec.min_prompt) >= 1
+    assert min(spec.swap_ps, spec.swap_free, spec.state_blocks, spec.window_tokens, spec.window_share) >= 0
+    assert min(spec.link_latency_ps, spec.link_ps_per_token, spec.link_layers) >= 0
+    assert min(spec.max_adapters, spec.adapter_ps, spec.adapter_load_ps, spec.eviction_blocks) >= 0
+    assert len(spec.thresholds) == spec.draft
+    if spec.draft > 0:
+        assert spec.policy != "static"
+        assert not spec.cached
+        assert min(spec.window_tokens, spec.window_share) == 0

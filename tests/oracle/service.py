@@ -10,7 +10,7 @@ class ServiceClient:
 
     def __init__(self, index: int, spec: OracleClientSpec) -> None:
         assert spec.role == "service"
-        assert spec.quantity in ("none", "query", "prompt", "output")
+        assert spec.quantity in ("none", "query", "prompt", "output", "media")
         assert spec.max_batch >= 1
         assert spec.max_wait_ps >= 0
         self.index = index
@@ -33,9 +33,13 @@ class ServiceClient:
 
     def quantity(self, request: Request) -> int:
         """What a request adds to the work of its batch."""
-        return {"none": 1, "query": request.query, "prompt": request.prompt, "output": request.output}[
-            self.spec.quantity
-        ]
+        return {
+            "none": 1,
+            "query": request.query,
+            "prompt": request.prompt,
+            "output": request.output,
+            "media": request.given.media_tokens,
+        }[self.spec.quantity]
 
     def due_ps(self) -> int:
         """When the head of the queue has waited long enough."""
@@ -64,6 +68,8 @@ class ServiceClient:
         self.check_start(now)
         size = min(self.spec.max_batch, len(self.queue))
         self.batch, self.queue = self.queue[:size], self.queue[size:]
+        for request in self.batch:
+            request.start(now)
         quantity = sum(self.quantity(r) for r in self.batch)
         duration = linear_cost(self.spec.profile.linear, quantity) + sequences_cost(self.spec.profile.sequences, size)
         assert duration >= 0

@@ -23,7 +23,7 @@ from .engine import (
     linear_cost,
     prefill_cost,
     sequences_cost,
-    simulate,
+    simulate_llm,
 )
 
 TEN_PER_TOKEN = OracleProfile(
@@ -45,6 +45,7 @@ CHUNKED = replace(CONTINUOUS, policy="chunked")
 STATIC = replace(CONTINUOUS, policy="static")
 PREFILL = replace(CONTINUOUS, role="prefill")
 DECODE = replace(CONTINUOUS, role="decode")
+REJECTED = RequestOutcome(arrival_ps=0, rejected=True, visits=[(-1, -1, -1)])
 
 
 def run(
@@ -54,7 +55,7 @@ def run(
     handover_router: str = "round_robin",
 ) -> OracleResult:
     """Simulate requests given as (arrival_ps, prompt_tokens, output_tokens)."""
-    return simulate(clients, [OracleRequest(*r) for r in requests], router, handover_router)
+    return simulate_llm(clients, [OracleRequest(*r) for r in requests], router, handover_router)
 
 
 def times(result: OracleResult) -> list[tuple[int, int, int]]:
@@ -238,21 +239,21 @@ def test_handover_holds_the_blocks_of_the_prefill_client() -> None:
 
 
 def test_handovers_at_the_same_time_and_a_budget_on_the_decode_client() -> None:
-    # Both prompts 0..40, both hand-overs at 40 (no link delay) before the decode client wakes. Chunked with
-    # budget 1: 40..50, 50..60 for A; 60..70, 70..80 for B.
+    # Both prompts 0..40, both hand-overs at 41 (at least 1 ps) before the decode client wakes. Chunked with
+    # budget 1: 41..51, 51..61 for A; 61..71, 71..81 for B.
     result = run([PREFILL, replace(DECODE, policy="chunked", token_budget=1)], [(0, 2, 3), (0, 2, 3)])
-    assert times(result) == [(0, 40, 60), (0, 40, 80)]
-    assert result.itl_gaps_ps == Counter({10: 3, 30: 1})
+    assert times(result) == [(0, 40, 61), (0, 40, 81)]
+    assert result.itl_gaps_ps == Counter({10: 2, 11: 1, 31: 1})
     assert result.clients[1].blocked_ps == {1: 0, 2: 0, 3: 20}
 
 
 def test_preemption_on_a_decode_client_is_prefilled_there() -> None:
-    # Blocks of 2, 4 of them on the decode client; A = B = (2, 4). Prefill 0..40, hand-overs at 40. Each takes
-    # 1 block and 1 of growth: A needs ceil(3 / 2) = 2 of 4, then B 2 of 4 - 1 - 1 = 2: both decode 40..60,
-    # 60..80, as in test_preemption_by_recompute: B is preempted at 80, A is done at 90, B prefilled (5
-    # tokens) 90..140.
+    # Blocks of 2, 4 of them on the decode client; A = B = (2, 4). Prefill 0..40, hand-overs at 41. Each takes
+    # 1 block and 1 of growth: A needs ceil(3 / 2) = 2 of 4, then B 2 of 4 - 1 - 1 = 2: both decode 41..61,
+    # 61..81, as in test_preemption_by_recompute: B is preempted at 81, A is done at 91, B prefilled (5
+    # tokens) 91..141.
     result = run([PREFILL, replace(DECODE, block_tokens=2, total_blocks=4, watermark_blocks=0)], [(0, 2, 4), (0, 2, 4)])
-    assert times(result) == [(0, 40, 90), (0, 40, 140)]
+    assert times(result) == [(0, 40, 91), (0, 40, 141)]
     assert prefill_clients(result) == [0, 0]
     assert [r.finish_client for r in result.requests] == [1, 1]
     assert [c.prefill_tokens for c in result.clients] == [4, 5]
@@ -262,7 +263,7 @@ def test_preemption_on_a_decode_client_is_prefilled_there() -> None:
 def test_rejection() -> None:
     # 2 blocks of 4: 6 + 3 tokens are too many, 6 + 2 are not: 0..60, 60..70.
     result = run([replace(CONTINUOUS, total_blocks=2)], [(0, 6, 3), (0, 6, 2)])
-    assert result.requests[0] == RequestOutcome()
+    assert result.requests[0] == REJECTED
     assert times(result) == [(-1, -1, -1), (0, 60, 70)]
 
 
@@ -271,7 +272,7 @@ def test_rejection_for_want_of_a_decode_client() -> None:
     # blocks; with 1 token of output none is needed.
     clients = [replace(PREFILL, total_blocks=2), replace(DECODE, total_blocks=2)]
     result = run(clients, [(0, 7, 2), (0, 7, 1)])
-    assert result.requests[0] == RequestOutcome()
+    assert result.requests[0] == REJECTED
     assert times(result)[1] == (0, 70, 70)
     assert result.requests[1].finish_client == 0
 

@@ -12,11 +12,34 @@ from itertools import pairwise
 
 import pytest
 
-from .engine import LINEAR_KNOTS, OracleClientSpec, OracleProfile, OracleRequest, OracleResult, RequestOutcome, simulate
+from .engine import (
+    LINEAR_KNOTS,
+    OracleClientSpec,
+    OracleProfile,
+    OracleRequest,
+    OracleResult,
+    OracleStage,
+    RequestOutcome,
+    simulate,
+)
 from .test_oracle import CONTINUOUS, DECODE, PREFILL, STATIC, TEN_PER_TOKEN, random_spec, spans, times
 
 SERVICE = replace(CONTINUOUS, role="service", max_batch=8, link_latency_ps=5)
 LLM = replace(CONTINUOUS, stage=1)
+
+
+def through_all(
+    clients: Sequence[OracleClientSpec],
+    requests: Sequence[OracleRequest],
+    router: str,
+    handover_router: str,
+    stages: int,
+    llm_stage: int,
+) -> OracleResult:
+    """Simulate requests that all pass the same stages, one of them the LLM."""
+    kinds = ["llm" if stage == llm_stage else "service" for stage in range(stages)]
+    specs = [OracleStage(kind, router, handover_router) for kind in kinds]
+    return simulate(clients, requests, specs, [tuple(range(stages))])
 
 
 def run(
@@ -27,7 +50,7 @@ def run(
     llm_stage: int = 1,
 ) -> OracleResult:
     """Simulate requests given as (arrival_ps, prompt_tokens, output_tokens)."""
-    return simulate(clients, [OracleRequest(*r) for r in requests], router, "round_robin", stages, llm_stage)
+    return through_all(clients, [OracleRequest(*r) for r in requests], router, "round_robin", stages, llm_stage)
 
 
 def serve(service: OracleClientSpec, arrivals: Sequence[int]) -> OracleResult:
@@ -164,7 +187,7 @@ def test_quantity(quantity: str, total: int) -> None:
     profile = replace(TEN_PER_TOKEN, sequences=[100 * count for count in range(1025)])
     requests = [OracleRequest(0, 8, 2, query_tokens=3), OracleRequest(0, 4, 7)]
     clients = [replace(SERVICE, profile=profile, quantity=quantity), LLM]
-    result = simulate(clients, requests, "round_robin", "round_robin", stages=2, llm_stage=1)
+    result = through_all(clients, requests, "round_robin", "round_robin", stages=2, llm_stage=1)
     assert result.steps_log is not None
     assert result.steps_log[0] == (0, 0, 10 * total + 200, total, 2)
     # The LLM prefills the whole prompts.
@@ -174,7 +197,7 @@ def test_quantity(quantity: str, total: int) -> None:
 def test_rejection_before_services() -> None:
     # A needs 9 tokens, the LLM has room for 4. It is not served and does not move the router on: B -> 0.
     result = run([SERVICE, SERVICE, replace(LLM, total_blocks=1)], [(0, 8, 1), (0, 3, 1)])
-    assert result.requests[0] == RequestOutcome()
+    assert result.requests[0] == RequestOutcome(arrival_ps=0, rejected=True, visits=[(-1, -1, -1)] * 2)
     assert (result.requests[0].done_ps, result.requests[0].service_ps) == (-1, 0)
     assert [c.service_requests for c in result.clients] == [1, 0, 0]
     # B: 0..10, hop to 15, 15..45.
@@ -230,10 +253,8 @@ def test_invariants_on_random_pipelines(seed: int) -> None:
         for arrival in sorted(rng.randint(0, 150) * 10 for _ in range(40))
     ]
     names = ["round_robin", "join_shortest_queue", "least_outstanding_tokens"]
-    result = simulate(clients, requests, rng.choice(names), rng.choice(names), stages, before)
-    rejected = [r for r in result.requests if r.finish_ps == -1]
-    assert all(r == RequestOutcome() for r in rejected)
-    served = len(requests) - len(rejected)
+    result = through_all(clients, requests, rng.choice(names), rng.choice(names), stages, before)
+    served = len(requests) - sum(r.rejected for r in result.requests)
     assert sum(c.service_requests for c in result.clients) == (stages - 1) * served
     assert result.steps_log is not None
     for index, client in enumerate(result.clients):

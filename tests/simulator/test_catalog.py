@@ -23,9 +23,18 @@ from simulator.errors import SpecError
 PUBLISHED = {
     "bge-large-en": 0.335,
     "bloom-176b": 176.25,
+    "clip-vit-l-336": 0.3035,  # the vision part of 0.4279
     "codellama-34b": 33.74,
     "deepseek-v2-lite": 15.7,
     "deepseek-v3": 671,
+    "gemma-2-9b": 9.24,  # this and the next four: the model cards' and reports' tables
+    "gemma-2-27b": 27.23,
+    "gemma-3-12b": 11.77,  # without the encoder of 0.417
+    "gemma-3-27b": 27.02,
+    "gpt-oss-20b": 20.91,
+    "gpt-oss-120b": 116.83,
+    "granite-4.0-h-small": 32.2,
+    "jamba-1.5-mini": 51.6,
     "llama-2-7b": 6.74,
     "llama-2-13b": 13.02,
     "llama-2-70b": 68.98,
@@ -34,9 +43,12 @@ PUBLISHED = {
     "llama-3.1-405b": 405.85,
     "llama-3.2-1b": 1.24,
     "llama-3.2-3b": 3.21,
+    "mamba2-2.7b": 2.70,
     "mistral-7b": 7.25,
+    "mistral-7b-v0.1": 7.24,
     "mixtral-8x7b": 46.7,
     "mixtral-8x22b": 140.6,
+    "nemotron-h-8b": 8.10,
     "phi-2": 2.78,
     "qwen2-7b": 7.62,
     "qwen2.5-72b": 72.7,
@@ -45,6 +57,8 @@ PUBLISHED = {
     "qwen3-32b": 32.8,
     "qwen3-30b-a3b": 30.5,
     "qwen3-235b-a22b": 235.1,
+    "siglip-so400m": 0.4125,  # 0.428 with the pooling head
+    "whisper-large-v3": 0.637,  # the encoder's part of 1.54
 }
 
 
@@ -76,6 +90,8 @@ def test_models_without_biases_are_counted_exactly(name: str, count: int) -> Non
         ("mixtral-8x22b", 39.1, 0.01),
         ("qwen3-235b-a22b", 22, 0.01),
         ("qwen3-30b-a3b", 3.3, 0.02),
+        ("jamba-1.5-mini", 12, 0.02),
+        ("granite-4.0-h-small", 9, 0.03),
         ("deepseek-v3", 37, 0.02),  # published without the embedding table: see the next test
     ],
 )
@@ -141,6 +157,8 @@ def test_latent_attention_has_its_own_head_widths() -> None:
             {"moe": {"experts": 4, "experts_per_token": 2, "expert_intermediate": 64, "dense_layers": 32}},
             "must be below layers 32",
         ),
+        ({"window": {"layers": 33, "window_tokens": 512}}, "window.layers 33 must be at most the 32 layers"),
+        ({"ssm": {"layers": 33, "heads": 8, "head_dim": 64, "state": 16}}, "must be at most layers 32"),
         ({"learned_positions": 512}, "max_context_tokens 131072 is above learned_positions 512"),
         ({"mla": {**dict.fromkeys(("kv_lora_rank", "q_lora_rank"), 64)}}, "mla.v_head_dim"),
     ],
@@ -375,6 +393,109 @@ BERT = {
     "num_hidden_layers": 24,
     "vocab_size": 30522,
 }
+GEMMA_3 = {
+    "model_type": "gemma3_text",
+    "head_dim": 128,
+    "hidden_size": 5376,
+    "intermediate_size": 21504,
+    "max_position_embeddings": 131072,
+    "num_attention_heads": 32,
+    "num_hidden_layers": 62,
+    "num_key_value_heads": 16,
+    "sliding_window": 1024,
+    "sliding_window_pattern": 6,
+    "vocab_size": 262208,
+}
+GEMMA_2 = {
+    "model_type": "gemma2",
+    "head_dim": 256,
+    "hidden_size": 3584,
+    "intermediate_size": 14336,
+    "max_position_embeddings": 8192,
+    "num_attention_heads": 16,
+    "num_hidden_layers": 42,
+    "num_key_value_heads": 8,
+    "sliding_window": 4096,
+    "vocab_size": 256000,
+}
+GPT_OSS = {
+    "model_type": "gpt_oss",
+    "head_dim": 64,
+    "hidden_size": 2880,
+    "intermediate_size": 2880,
+    "layer_types": 18 * ["sliding_attention", "full_attention"],
+    "max_position_embeddings": 131072,
+    "num_attention_heads": 64,
+    "num_experts_per_tok": 4,
+    "num_hidden_layers": 36,
+    "num_key_value_heads": 8,
+    "num_local_experts": 128,
+    "sliding_window": 128,
+    "tie_word_embeddings": False,
+    "vocab_size": 201088,
+}
+JAMBA = {
+    "model_type": "jamba",
+    "attn_layer_offset": 4,
+    "attn_layer_period": 8,
+    "expert_layer_offset": 1,
+    "expert_layer_period": 2,
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "mamba_d_conv": 4,
+    "mamba_d_state": 16,
+    "mamba_dt_rank": 256,
+    "mamba_expand": 2,
+    "max_position_embeddings": 262144,
+    "num_attention_heads": 32,
+    "num_experts": 16,
+    "num_experts_per_tok": 2,
+    "num_hidden_layers": 32,
+    "num_key_value_heads": 8,
+    "sliding_window": None,
+    "tie_word_embeddings": False,
+    "vocab_size": 65536,
+}
+GRANITE = {
+    "model_type": "granitemoehybrid",
+    "hidden_size": 4096,
+    "intermediate_size": 768,
+    "layer_types": 4 * [*9 * ["mamba"], "attention"],
+    "mamba_chunk_size": 256,
+    "mamba_d_conv": 4,
+    "mamba_d_head": 64,
+    "mamba_d_state": 128,
+    "mamba_n_groups": 1,
+    "mamba_n_heads": 128,
+    "max_position_embeddings": 131072,
+    "num_attention_heads": 32,
+    "num_experts_per_tok": 10,
+    "num_hidden_layers": 40,
+    "num_key_value_heads": 8,
+    "num_local_experts": 72,
+    "shared_intermediate_size": 1536,
+    "tie_word_embeddings": True,
+    "vocab_size": 100352,
+}
+NEMOTRON = {
+    "model_type": "nemotron_h",
+    "attention_head_dim": 128,
+    "chunk_size": 128,
+    "conv_kernel": 4,
+    "hidden_size": 4096,
+    "hybrid_override_pattern": "M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M-",
+    "intermediate_size": 21504,
+    "mamba_head_dim": 64,
+    "mamba_num_heads": 128,
+    "max_position_embeddings": 8192,
+    "n_groups": 8,
+    "num_attention_heads": 32,
+    "num_hidden_layers": 52,
+    "num_key_value_heads": 8,
+    "ssm_state_size": 128,
+    "tie_word_embeddings": False,
+    "vocab_size": 131072,
+}
 
 
 def write(folder: Path, config: object) -> Path:
@@ -395,6 +516,12 @@ def write(folder: Path, config: object) -> Path:
         ("qwen2-7b", QWEN2),
         ("phi-2", PHI),
         ("bge-large-en", BERT),
+        ("gemma-3-27b", GEMMA_3),
+        ("gemma-2-9b", GEMMA_2),
+        ("gpt-oss-120b", GPT_OSS),
+        ("jamba-1.5-mini", JAMBA),
+        ("granite-4.0-h-small", GRANITE),
+        ("nemotron-h-8b", NEMOTRON),
     ],
 )
 def test_a_hugging_face_config_gives_the_catalogued_model(tmp_path: Path, name: str, config: dict[str, Any]) -> None:
@@ -412,9 +539,24 @@ def test_a_model_read_from_a_config_survives_yaml(tmp_path: Path) -> None:
     assert Model.from_yaml(path) == read
 
 
-def test_a_sliding_window_bounds_the_context(tmp_path: Path) -> None:
-    config = {**LLAMA, "model_type": "mistral", "max_position_embeddings": 32768, "sliding_window": 4096}
-    assert model(str(write(tmp_path, config))).max_context_tokens == 4096
+# What each config says of its layers: those with full attention, a window, a recurrent state, dense blocks, experts.
+@pytest.mark.parametrize(
+    ("config", "layers"),
+    [
+        ({**LLAMA, "model_type": "mistral", "num_hidden_layers": 32, "sliding_window": 4096}, (0, 32, 0, 32, 0)),
+        ({**LLAMA, "model_type": "mistral", "num_hidden_layers": 32, "sliding_window": None}, (32, 0, 0, 32, 0)),
+        ({**QWEN2, "use_sliding_window": True, "max_window_layers": 21}, (21, 7, 0, 28, 0)),
+        ({**QWEN2, "use_sliding_window": True, "max_window_layers": 28}, (28, 0, 0, 28, 0)),
+        ({**GEMMA_3, "layer_types": 10 * [*5 * ["sliding_attention"], "full_attention"]}, (10, 50, 0, 60, 0)),
+        ({**GRANITE, "num_local_experts": 0}, (4, 0, 36, 40, 0)),
+    ],
+)
+def test_kinds_of_layers(tmp_path: Path, config: dict[str, Any], layers: tuple[int, ...]) -> None:
+    if "layer_types" in config:
+        config = {**config, "num_hidden_layers": len(config["layer_types"])}
+    read = model(write(tmp_path, config))
+    found = (read.growing_layers, read.window_layers, read.state_space_layers, read.dense_layers, read.moe_layers)
+    assert found == layers
 
 
 def test_old_llama_configs_have_as_many_kv_heads_as_heads(tmp_path: Path) -> None:
@@ -446,6 +588,9 @@ def test_leading_dense_layers_of_qwen3_moe(tmp_path: Path) -> None:
         ({**QWEN3_MOE, "decoder_sparse_step": 2}, "decoder_sparse_step: only 1"),
         ({**QWEN3_MOE, "mlp_only_layers": [3]}, "mlp_only_layers: only leading layers"),
         ({**QWEN3_MOE, "mlp_only_layers": 3}, "mlp_only_layers: must be a list, given 3"),
+        ({**GRANITE, "layer_types": ["mamba"]}, "layer_types: must name 40 layers, given 1"),
+        ({**GRANITE, "layer_types": "mamba"}, "layer_types: must be a list of names, given 'mamba'"),
+        ({**NEMOTRON, "hybrid_override_pattern": "M-E"}, "hybrid_override_pattern: must be 52 of the letters"),
         ([1, 2], "must be a JSON object, given a list"),
     ],
 )

@@ -33,6 +33,7 @@ from simulator import (
     simulate,
 )
 from simulator.kernel import Memory, run_compiled
+from simulator.kernel.layout import SEQUENCE_KNOTS
 from simulator.lowering import NO_LIMIT, Lowered, lower
 from simulator.metrics import percentile
 from tests.oracle.engine import (
@@ -42,10 +43,11 @@ from tests.oracle.engine import (
     OracleRequest,
     itl_bin,
 )
-from tests.oracle.engine import simulate as simulate_by_oracle
-from tests.simulator.test_kernel_against_oracle import memory_of, scenarios
+from tests.oracle.engine import simulate_llm as simulate_by_oracle
+from tests.oracle.scenarios import Scenario
+from tests.simulator.kernel_memory import memory_of
+from tests.simulator.plain_scenarios import plain, plain_scenarios, with_clients, with_requests
 
-Scenario = tuple[list[OracleClientSpec], list[OracleRequest], str, str]
 RELAXED = settings(
     max_examples=150,
     deadline=None,
@@ -55,7 +57,7 @@ TIMES = ("arrival_ps", "scheduled_ps", "first_token_ps", "finish_ps")
 
 
 def run_scenario(scenario: Scenario, max_run: int = NO_LIMIT) -> Memory:
-    memory = memory_of(*scenario, max_run)
+    memory = memory_of(scenario, max_run)
     run_compiled(memory)
     return memory
 
@@ -113,7 +115,7 @@ def assert_within_limits(memory: Memory) -> None:
 
 
 @RELAXED
-@given(scenarios())
+@given(plain_scenarios())
 def test_random_kernels_keep_the_books(scenario: Scenario) -> None:
     memory = run_scenario(scenario)
     assert_causal(memory)
@@ -122,10 +124,10 @@ def test_random_kernels_keep_the_books(scenario: Scenario) -> None:
 
 
 @RELAXED
-@given(scenarios())
+@given(plain_scenarios())
 def test_a_request_is_rejected_only_if_no_client_holds_it(scenario: Scenario) -> None:
     """Eligibility from the contract: ``both`` needs room for all tokens; ``prefill`` for the prompt, and a decoder."""
-    specs, requests, _, _ = scenario
+    specs, requests = scenario.clients, scenario.requests
     room = {
         role: max((s.total_blocks * s.block_tokens for s in specs if s.role == role), default=0)
         for role in ("both", "prefill", "decode")
@@ -153,8 +155,8 @@ def slowed(spec: OracleClientSpec, times: int) -> OracleClientSpec:
     return replace(
         spec,
         profile=OracleProfile(
-            linear=[times * value for value in profile.linear],
-            sequences=[times * value for value in profile.sequences],
+            linear=tuple(times * value for value in profile.linear),
+            sequences=tuple(times * value for value in profile.sequences),
             attention_ps=times * profile.attention_ps,
             pair=times * profile.pair,
             read=times * profile.read,
@@ -175,14 +177,13 @@ def bins_after_doubling(histogram: Any) -> Counter[int]:
 
 
 @RELAXED
-@given(scenarios())
+@given(plain_scenarios())
 def test_a_world_twice_as_slow_does_the_same(scenario: Scenario) -> None:
     """Time has no unit: all costs and arrivals doubled doubles all times and changes no decision."""
-    specs, requests, router, handover_router = scenario
-    specs = [whole_picoseconds(spec) for spec in specs]
-    slow_requests = [replace(request, arrival_ps=2 * request.arrival_ps) for request in requests]
-    memory = run_scenario((specs, requests, router, handover_router))
-    slow = run_scenario(([slowed(spec, 2) for spec in specs], slow_requests, router, handover_router))
+    scenario = with_clients(scenario, [whole_picoseconds(spec) for spec in scenario.clients])
+    slow_requests = [replace(request, arrival_ps=2 * request.arrival_ps) for request in scenario.requests]
+    slow_world = with_clients(scenario, [slowed(spec, 2) for spec in scenario.clients])
+    memory, slow = run_scenario(scenario), run_scenario(with_requests(slow_world, slow_requests))
 
     served = memory.requests["finish_ps"] >= 0
     for field in TIMES:
@@ -199,12 +200,11 @@ def test_a_world_twice_as_slow_does_the_same(scenario: Scenario) -> None:
 
 
 @RELAXED
-@given(scenarios(), st.integers(1, 10**15))
+@given(plain_scenarios(), st.integers(1, 10**15))
 def test_a_world_that_begins_later_does_the_same(scenario: Scenario, delay_ps: int) -> None:
     """Time has no origin: the same arrivals some days later give the same times, so many days later."""
-    specs, requests, router, handover_router = scenario
-    late_requests = [replace(request, arrival_ps=request.arrival_ps + delay_ps) for request in requests]
-    memory, late = run_scenario(scenario), run_scenario((specs, late_requests, router, handover_router))
+    late_requests = [replace(request, arrival_ps=request.arrival_ps + delay_ps) for request in scenario.requests]
+    memory, late = run_scenario(scenario), run_scenario(with_requests(scenario, late_requests))
     served = memory.requests["finish_ps"] >= 0
     for field in TIMES:
         assert np.array_equal(late.requests[field][served], memory.requests[field][served] + delay_ps), field
@@ -213,13 +213,13 @@ def test_a_world_that_begins_later_does_the_same(scenario: Scenario, delay_ps: i
 
 
 @RELAXED
-@given(scenarios(), st.data())
+@given(plain_scenarios(), st.data())
 def test_the_future_does_not_change_the_past(scenario: Scenario, data: st.DataObject) -> None:
     """Causality across requests: cutting the last arrivals off changes nothing that happened before them."""
-    specs, requests, router, handover_router = scenario
+    requests = scenario.requests
     keep = data.draw(st.integers(1, len(requests)))
     assume(keep < len(requests))
-    whole, cut = run_scenario(scenario), run_scenario((specs, requests[:keep], router, handover_router))
+    whole, cut = run_scenario(scenario), run_scenario(with_requests(scenario, requests[:keep]))
     horizon = requests[keep].arrival_ps
     for field in TIMES[1:]:
         before, after = cut.requests[field], whole.requests[field][:keep]
@@ -242,7 +242,7 @@ def assert_no_later(better: Memory, worse: Memory) -> None:
 
 
 @RELAXED
-@given(scenarios(), st.integers(2, 5))
+@given(plain_scenarios(), st.integers(2, 5))
 def test_a_faster_client_finishes_no_later(scenario: Scenario, times: int) -> None:
     """One client, one request at a time: cheaper steps finish every request no later.
 
@@ -250,15 +250,14 @@ def test_a_faster_client_finishes_no_later(scenario: Scenario, times: int) -> No
     ``max(arrival, last finish)`` (Lindley), monotone in every service. With batches it is false (Graham's anomalies): a
     step that ends earlier may start without a request that just misses it.
     """
-    specs, requests, router, _ = scenario
-    client = one_at_a_time(specs[0])
-    fast = run_scenario(([client], requests, router, router))
-    slow = run_scenario(([slowed(client, times)], requests, router, router))
+    client = one_at_a_time(scenario.clients[0])
+    fast = run_scenario(with_clients(scenario, [client]))
+    slow = run_scenario(with_clients(scenario, [slowed(client, times)]))
     assert_no_later(fast, slow)
 
 
 @RELAXED
-@given(scenarios(), st.integers(1, 3), st.integers(2, 3))
+@given(plain_scenarios(), st.integers(1, 3), st.integers(2, 3))
 def test_a_multiple_of_the_clients_finishes_no_later(scenario: Scenario, clients: int, times: int) -> None:
     """Round robin over identical clients that serve one request at a time: k times as many finish nothing later.
 
@@ -266,15 +265,14 @@ def test_a_multiple_of_the_clients_finishes_no_later(scenario: Scenario, clients
     and in a first come first served queue of one server fewer predecessors never delay. It needs a multiple (from 2
     to 3 clients the neighbours change: a short queue may become a long one) and one request at a time.
     """
-    specs, requests, _, _ = scenario
-    client = one_at_a_time(specs[0])
-    few = run_scenario(([client] * clients, requests, "round_robin", "round_robin"))
-    many = run_scenario(([client] * (clients * times), requests, "round_robin", "round_robin"))
+    client = one_at_a_time(scenario.clients[0])
+    few = run_scenario(plain([client] * clients, scenario.requests, "round_robin"))
+    many = run_scenario(plain([client] * (clients * times), scenario.requests, "round_robin"))
     assert_no_later(many, few)
 
 
 @RELAXED
-@given(scenarios(), st.integers(1, 6))
+@given(plain_scenarios(), st.integers(1, 6))
 def test_a_larger_batch_of_constant_cost_finishes_no_later(scenario: Scenario, max_batch: int) -> None:
     """Steps of constant cost with arrivals on their grid: one more place in the batch finishes nothing later.
 
@@ -282,18 +280,17 @@ def test_a_larger_batch_of_constant_cost_finishes_no_later(scenario: Scenario, m
     (Kiefer and Wolfowitz) is monotone in their number. Where a step grows with its batch it is false: more
     neighbours slow everyone down.
     """
-    _, requests, router, _ = scenario
     step = 10
-    profile = OracleProfile([step] * len(LINEAR_KNOTS), [0] * 1025, 0, 0, 0)
+    profile = OracleProfile((step,) * len(LINEAR_KNOTS), (0,) * 1025, 0, 0, 0)
     client = OracleClientSpec("both", "chunked", max_batch, 10_000, 16, 10_000, 0, profile, 0, 0)
-    on_grid = [replace(request, arrival_ps=request.arrival_ps // step * step) for request in requests]
-    few = run_scenario(([client], on_grid, router, router))
-    many = run_scenario(([replace(client, max_batch=max_batch + 1)], on_grid, router, router))
+    on_grid = [replace(request, arrival_ps=request.arrival_ps // step * step) for request in scenario.requests]
+    few = run_scenario(plain([client], on_grid))
+    many = run_scenario(plain([replace(client, max_batch=max_batch + 1)], on_grid))
     assert_no_later(many, few)
 
 
 @RELAXED
-@given(scenarios())
+@given(plain_scenarios())
 def test_memory_that_is_not_missed_changes_nothing(scenario: Scenario) -> None:
     """A client needs its peak, the watermark, and a block for each running request to grow into; more is not used.
 
@@ -301,14 +298,13 @@ def test_memory_that_is_not_missed_changes_nothing(scenario: Scenario) -> None:
     blocks in use, growth (one a running request at most) and need with the total less the watermark. In general more
     memory *can* hurt: it admits a request whose prefill delays the others' tokens.
     """
-    specs, requests, router, handover_router = scenario
-    roomy = run_scenario(([replace(spec, total_blocks=1000) for spec in specs], requests, router, handover_router))
-    longest = max(r.prompt_tokens + r.output_tokens for r in requests)
+    roomy = run_scenario(with_clients(scenario, [replace(spec, total_blocks=1000) for spec in scenario.clients]))
+    longest = max(r.prompt_tokens + r.output_tokens for r in scenario.requests)
     snug = []
-    for spec, peak in zip(specs, roomy.clients["peak_blocks"].tolist(), strict=True):
+    for spec, peak in zip(scenario.clients, roomy.clients["peak_blocks"].tolist(), strict=True):
         needed = peak + spec.watermark_blocks + spec.max_batch + 1
         snug.append(replace(spec, total_blocks=max(needed, -(-longest // spec.block_tokens))))
-    memory = run_scenario((snug, requests, router, handover_router))
+    memory = run_scenario(with_clients(scenario, snug))
     assert np.array_equal(memory.requests, roomy.requests)
     assert np.array_equal(memory.itl_histogram, roomy.itl_histogram)
     assert not memory.clients["blocked_kv_ps"].any()
@@ -437,7 +433,9 @@ def test_real_costs_doubled_double_the_times(name: str) -> None:
         for field in ("attention_ps", "link_latency_ps", "link_ps_per_token"):
             memory.clients[field] *= times
         # Interpolation rounds down between knots: multiples of the widest distance (512) make it exact.
-        memory.tables[:] = times * (memory.tables // 512 * 512 + 512)
+        first, last = memory.clients["linear"].min(), memory.clients["sequences"].max() + SEQUENCE_KNOTS
+        tables = memory.scratch[first:last]
+        tables[:] = times * (tables // 512 * 512 + 512)
         run_compiled(memory)
         memories.append(memory)
     once, twice = memories
@@ -521,8 +519,8 @@ def oracle_scenario(lowered: Lowered, requests: Requests) -> tuple[list[OracleCl
         for row in memory.clients[plan.first : plan.first + plan.pool.clients]:
             linear, sequences = int(row["linear"]), int(row["sequences"])
             profile = OracleProfile(
-                memory.tables[linear : linear + len(LINEAR_KNOTS)].tolist(),
-                memory.tables[sequences : sequences + 1025].tolist(),
+                tuple(memory.scratch[linear : linear + len(LINEAR_KNOTS)].tolist()),
+                tuple(memory.scratch[sequences : sequences + SEQUENCE_KNOTS].tolist()),
                 int(row["attention_ps"]),
                 int(row["prefill_pair"]),
                 int(row["prefill_read"]),
@@ -542,7 +540,7 @@ def oracle_scenario(lowered: Lowered, requests: Requests) -> tuple[list[OracleCl
                 )
             )
     columns = (requests.arrival_ps, requests.prompt_tokens, requests.output_tokens)
-    return specs, [OracleRequest(*map(int, row)) for row in zip(*columns, strict=True)]
+    return specs, [OracleRequest(int(t), int(p), int(o)) for t, p, o in zip(*columns, strict=True)]
 
 
 @pytest.mark.parametrize("name", sorted(POOLS))

@@ -22,11 +22,14 @@ from simulator.performance import memory as memory_of_engine
 from simulator.performance.coefficients import BY_HAND, Coefficients
 from simulator.performance.collectives import all_reduce
 from simulator.performance.engine import Engine, engine_of
-from simulator.performance.layers import gemm, layers, mixture_feed_forward
+from simulator.performance.feed_forward import mixture_feed_forward
+from simulator.performance.layers import layers
+from simulator.performance.matrix_product import gemm
 from simulator.performance.memory import DoesNotFit, kv_blocks
 from simulator.performance.power import energy_j
 from simulator.performance.roofline import kernel
 from simulator.performance.step_cost import step_cost
+from simulator.performance.topology import group_of, topology_of
 from tests.oracle.engine import LINEAR_KNOTS
 
 PS = 1e-12
@@ -210,16 +213,17 @@ def test_a_mixture_computes_only_what_tokens_visit() -> None:
 @pytest.mark.parametrize("devices", [2, 4, 8])
 def test_all_reduce_is_start_up_plus_ring(devices: int) -> None:
     """``α (1 + log2 p) + 2 (p - 1)/p · bytes / bandwidth``, H100: 2 µs, 450 GB/s."""
-    chip = catalog.accelerator("h100-sxm")
+    group = group_of(topology_of(catalog.accelerator("h100-sxm")), devices)
     sizes = np.array([0.0, 16384, 1e6, 1e9])
     expected = 2e-6 * (1 + math.log2(devices)) + 2 * (devices - 1) / devices * sizes / (450e9 * BY_HAND.link_peak)
-    work = all_reduce(sizes, devices, chip, BY_HAND)
+    work = all_reduce(sizes, group, BY_HAND)
     np.testing.assert_allclose(work.seconds, expected)
     assert (work.link_s <= work.seconds).all()
 
 
 def test_nothing_is_reduced_on_one_device() -> None:
-    assert not all_reduce(np.array([1e9]), 1, catalog.accelerator("h100-sxm"), BY_HAND).seconds.any()
+    alone = group_of(topology_of(catalog.accelerator("h100-sxm")), 1)
+    assert not all_reduce(np.array([1e9]), alone, BY_HAND).seconds.any()
 
 
 def test_layers_reduce_twice() -> None:
@@ -378,9 +382,9 @@ def test_tables_are_the_cost_model(model: str, chip: str, tp: int, weights: str)
     pool = pool_of(model, chip, tp, weights=weights, batching={})
     memory = lower(Deployment(pools=(pool,)), Requests(np.zeros(1), np.ones(1), np.ones(1))).memory
     client = memory.clients[0]
-    linear = memory.tables[client["linear"] : client["linear"] + len(LINEAR_KNOTS)]
-    sequences = memory.tables[client["sequences"] : client["sequences"] + 1025]
-    assert client["linear"] + len(LINEAR_KNOTS) + 1025 == len(memory.tables)
+    linear = memory.scratch[client["linear"] : client["linear"] + len(LINEAR_KNOTS)]
+    sequences = memory.scratch[client["sequences"] : client["sequences"] + 1025]
+    assert client["linear"] + len(LINEAR_KNOTS) == client["sequences"]
     e = engine(model, chip, tp, weights)
     for index in (0, 1, 2, 100, 1024, 1025, 1026, 1247, 1248, 1249, 1250, 1300, len(LINEAR_KNOTS) - 1):
         tokens = LINEAR_KNOTS[index]

@@ -15,7 +15,7 @@ LOAD: dict[str, Any] = {
     "arrivals": {"process": "poisson", "rate_rps": 4},
     "lengths": {"statistics": "azure-2023-conversation"},
 }
-POOL = {"model": "llama-3.1-8b", "accelerator": "h100-sxm", "clients": 2}
+POOL: dict[str, Any] = {"model": "llama-3.1-8b", "accelerator": "h100-sxm", "clients": 2}
 RAG = [
     {"kind": "embed"},
     {"kind": "retrieve", "documents": 4, "tokens_per_document": 100},
@@ -23,7 +23,7 @@ RAG = [
     "decode",
     {"kind": "detokenise"},
 ]
-SERVICES = [
+SERVICES: list[dict[str, Any]] = [
     {"stage": "embed", "device": "l4"},
     {"stage": "retrieve", "device": "xeon-gold-6448y", "clients": 2, "max_batch_requests": 8},
     {"stage": "detokenise", "device": "xeon-gold-6448y", "hop_us": 5},
@@ -66,10 +66,11 @@ def test_a_pipeline_without_services_is_the_llm_alone() -> None:
 def test_services_are_paid_and_powered() -> None:
     plain, rag = run(["prefill", "decode"], []), run(RAG, SERVICES)
     cpu, l4 = catalog.cpu("xeon-gold-6448y"), catalog.accelerator("l4")
+    watts_of = {"cpu": (cpu.idle_w, cpu.tdp_w), "l4": (l4.idle_w, l4.tdp_w)}
     extra = 3 * cpu.price_usd_per_hour + l4.price_usd_per_hour
     assert rag.usd_per_hour - plain.usd_per_hour == pytest.approx(extra)
-    for use, devices, device in zip(rag.services, (1, 2, 1), (l4, cpu, cpu), strict=True):
-        floor, ceiling = (devices * watts * rag.span_s for watts in (device.idle_w, device.tdp_w))
+    for use, devices, device in zip(rag.services, (1, 2, 1), ("l4", "cpu", "cpu"), strict=True):
+        floor, ceiling = (devices * watts * rag.span_s for watts in watts_of[device])
         assert floor <= use.energy_j <= ceiling
 
 

@@ -11,9 +11,8 @@ from simulator import Deployment, Requests, Workload, build_requests
 from simulator.kernel import Memory, run_compiled, run_interpreted
 from simulator.kernel.layout import LINEAR_KNOTS, SEQUENCE_KNOTS
 from simulator.lowering import NO_LIMIT, POLICIES, lower
-from tests.oracle.engine import OracleClientSpec, OracleProfile, OracleRequest, simulate
-
-from .test_kernel_against_oracle import assert_empty_at_the_end, assert_same_as_oracle
+from tests.oracle.engine import OracleClientSpec, OracleProfile, OracleRequest, simulate_llm
+from tests.simulator.kernel_memory import assert_empty_at_the_end, assert_same_as_oracle
 
 BLOCKS = 900
 """KV blocks of a client: just above the longest request, so that bursts preempt; on real memory they hardly do."""
@@ -70,8 +69,8 @@ def test_against_the_oracle(policy: str, trace: Requests) -> None:
     for client in memory.clients:
         linear, sequences = int(client["linear"]), int(client["sequences"])
         profile = OracleProfile(
-            memory.tables[linear : linear + LINEAR_KNOTS].tolist(),
-            memory.tables[sequences : sequences + SEQUENCE_KNOTS].tolist(),
+            tuple(memory.scratch[linear : linear + LINEAR_KNOTS].tolist()),
+            tuple(memory.scratch[sequences : sequences + SEQUENCE_KNOTS].tolist()),
             int(client["attention_ps"]),
             int(client["prefill_pair"]),
             int(client["prefill_read"]),
@@ -92,7 +91,7 @@ def test_against_the_oracle(policy: str, trace: Requests) -> None:
         )
     columns = (part.arrival_ps, part.prompt_tokens, part.output_tokens)
     requests = [OracleRequest(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
-    expected = simulate(specs, requests, "least_outstanding_tokens", "round_robin")
+    expected = simulate_llm(specs, requests, "least_outstanding_tokens", "round_robin")
     if policy != "static":
         assert sum(c.preemptions for c in expected.clients) > 50
     assert_same_as_oracle(memory, expected)

@@ -59,7 +59,10 @@ NAN, INFINITY = float("nan"), float("inf")
 
 # What is written, and words that the message must hold: field, value given, what is allowed.
 DEPLOYMENTS: dict[str, tuple[Any, list[str]]] = {
-    "unknown key": (pool(modle="x"), ["pools.0.modle", "'x'", "unknown key", "accelerator, batching", "model"]),
+    "unknown key": (
+        pool(modle="x"),
+        ["pools.0.modle", "'x'", "unknown key", "accelerator, adapters, batching", "model"],
+    ),
     "unknown key outside": ({"pools": [POOL], "routr": "x"}, ["routr", "'x'", "unknown key", "router"]),
     "unknown key inside": (pool(batching={"size": 3}), ["pools.0.batching.size", "given 3"]),
     "text for a number": (pool(tp="8"), ["pools.0.tp", "'8'", "valid integer"]),
@@ -92,8 +95,8 @@ DEPLOYMENTS: dict[str, tuple[Any, list[str]]] = {
         ["pools.0.batching.policy", "'x'", "'static', 'continuous'"],
     ),
     "unknown router": (
-        {"pools": [POOL], "router": "random"},
-        ["router", "'random'", "'round_robin', 'join_shortest_queue'"],
+        {"pools": [POOL], "router": "shortest_path"},
+        ["router", "'shortest_path'", "'round_robin', 'join_shortest_queue'"],
     ),
     "unknown precision": (
         pool(weights="fp16"),
@@ -131,7 +134,7 @@ def test_a_wrong_deployment_is_refused(case: str, tmp_path: Path) -> None:
 
 
 WORKLOADS: dict[str, tuple[Any, list[str]]] = {
-    "unknown key": (load(rate=3), ["rate", "given 3", "unknown key", "arrivals, lengths"]),
+    "unknown key": (load(rate=3), ["rate", "given 3", "unknown key", "arrivals,", "lengths,"]),
     "no rate": (load(arrivals={"process": "poisson"}), ["arrivals.poisson.rate_rps", "required"]),
     "negative rate": (
         load(arrivals={"process": "poisson", "rate_rps": -1}),
@@ -220,7 +223,8 @@ def test_a_wrong_slo_is_refused(changes: dict[str, Any], words: list[str], tmp_p
         ({"accelerator": "h100"}, ["accelerator", "'h100'", "did you mean h100-sxm", "known:", "mi300x"]),
         ({"model": "no/such/config.json"}, ["no/such/config.json", "No such file"]),
         ({"tp": 3}, ["tp", "3 does not divide llama-3.1-8b", "32 heads, 8 KV heads", "allowed: 1, 2, 4, 8"]),
-        ({"tp": 16}, ["tp", "16", "8 linked h100-sxm", "allowed: 1, 2, 4, 8"]),
+        ({"tp": 64}, ["tp", "64 does not divide llama-3.1-8b", "allowed: 1, 2, 4, 8, 16, 32"]),
+        ({"dp": 1024, "pp": 32, "tp": 32}, ["dp 1024", "exceed the 32768 linked h100-sxm"]),
         ({"model": "bge-large-en"}, ["model", "bge-large-en is an encoder"]),
         (
             {"model": "llama-3.1-405b"},

@@ -18,8 +18,10 @@ from simulator.spec.stages import (
     GuardStage,
     RerankStage,
     RetrieveStage,
+    RouteStage,
     Service,
     ServiceStage,
+    Stage,
     TokeniseStage,
     added_prompt_tokens,
     check_stages,
@@ -34,17 +36,26 @@ class Stages(Spec):
 
 
 KINDS: list[type[Any]] = list(get_args(get_args(ServiceStage)[0]))
+#: What a kind cannot do without.
+NEEDED: dict[type[Any], dict[str, Any]] = {RouteStage: {"to": {"small": 0.7, "large": 0.3}}}
+
+
+def kind_of(stage: type[Any]) -> str:
+    return str(stage.model_fields["kind"].default)
 
 
 def test_kinds_are_those_of_the_union() -> None:
-    assert sorted(kind().kind for kind in KINDS) == sorted(SERVICE_KINDS)
+    assert sorted(map(kind_of, KINDS)) == sorted(SERVICE_KINDS)
+    every = {get_args(each)[1].tag for each in get_args(get_args(Stage)[0])}
+    assert every == {*SERVICE_KINDS, "llm", "cascade", "reason", "prefill, decode"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_kind_alone_is_a_stage_named_after_it(kind: type[Any]) -> None:
-    parsed = Stages.parse({"stages": [{"kind": kind().kind}]}).stages[0]
+    given = NEEDED.get(kind, {})
+    parsed = Stages.parse({"stages": [{"kind": kind_of(kind), **given}]}).stages[0]
     assert type(parsed) is kind
-    assert parsed == kind()
+    assert parsed == kind(**given)
     assert parsed.name == parsed.kind
 
 
@@ -58,7 +69,7 @@ def test_every_field_is_described(spec: type[Spec]) -> None:
 
 def test_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "stages.yaml"
-    stages = Stages(stages=tuple(kind(name=f"my-{kind().kind}") for kind in KINDS))
+    stages = Stages(stages=tuple(kind(name=f"my-{kind_of(kind)}", **NEEDED.get(kind, {})) for kind in KINDS))
     path.write_text(stages.to_yaml())
     assert Stages.from_yaml(path) == stages
     service = Service(stage="embed", device="l4", clients=3, max_wait_ms=2.5)

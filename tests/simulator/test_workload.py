@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from simulator.errors import SpecError
-from simulator.spec.workload import SHIPPED_STATISTICS, Workload
+from simulator.spec.arrivals import SHIPPED_STATISTICS
+from simulator.spec.workload import Workload
 from simulator.workload import (
     PS_PER_S,
     Requests,
