@@ -17,7 +17,6 @@ from simulator import Deployment, Overload, Pool, Requests, SpecError, simulate
 from simulator.performance.engine import engine_of
 from simulator.performance.memory import DoesNotFit, kv_blocks
 from simulator.performance.price import pool_usd_per_hour, service_usd_per_hour
-from simulator.spec.stages import services_of
 
 
 @dataclass(frozen=True)
@@ -84,6 +83,17 @@ class Evaluation:
         return cls(**{**data, "design": Design(data["design"]), "objectives": tuple(data["objectives"])})
 
 
+def deployment_of(design: Design, spec: StudySpec) -> Deployment:
+    """Return the deployment of a design of a study.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        If its choices contradict each other.
+    """
+    return to_deployment(design, spec.model, spec.services, stage=spec.llm_stage)
+
+
 def obstacle(deployment: Deployment, spec: StudySpec) -> tuple[str, str, float] | None:
     """Return what forbids a deployment, before any simulation: constraint, reason and how far; None if nothing."""
     limits = spec.limits
@@ -98,8 +108,8 @@ def obstacle(deployment: Deployment, spec: StudySpec) -> tuple[str, str, float] 
         for pool in deployment.pools:
             engine_of(pool)
         price = sum(pool_usd_per_hour(pool) for pool in deployment.pools)
-        stages = {stage.name: stage for stage in services_of(spec.workload.pipeline)}
-        price += sum(service_usd_per_hour(service, stages[service.stage]) for service in deployment.services)
+        stage_of = spec.workload.plan.service
+        price += sum(service_usd_per_hour(service, stage_of(service.stage)) for service in deployment.services)
         if limits.usd_per_hour and price > limits.usd_per_hour:
             excess = price / limits.usd_per_hour - 1
             return "usd_per_hour", f"{price:.2f} USD/h, {limits.usd_per_hour:g} allowed", excess
@@ -132,7 +142,7 @@ def _worst(spec: StudySpec) -> tuple[float, ...]:
 def precheck(design: Design, spec: StudySpec) -> Evaluation | None:
     """Return the record of a design that cannot be simulated; None if it can."""
     try:
-        deployment = to_deployment(design, spec.model, spec.services)
+        deployment = deployment_of(design, spec)
     except ValidationError as error:
         return not_simulated(design, spec, "possible", error.errors()[0]["msg"], 1.0)
     found = obstacle(deployment, spec)
@@ -143,7 +153,7 @@ def evaluate(design: Design, spec: StudySpec, requests: Requests) -> Evaluation:
     """Simulate a design that passed :func:`precheck` and hold it against the study's SLOs."""
     start = time.process_time()
     try:
-        result = simulate(to_deployment(design, spec.model, spec.services), requests, pipeline=spec.workload.pipeline)
+        result = simulate(deployment_of(design, spec), requests, plan=spec.workload.plan)
     except Overload as error:
         return not_simulated(design, spec, "overload", str(error), 1.0)
     figures, constraints = result.summary(), {}

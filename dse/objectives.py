@@ -10,7 +10,7 @@ from simulator.spec.slo import SLO, LatencyMetric
 
 Direction = Literal["minimize", "maximize"]
 
-_LATENCY = re.compile(r"(ttft|tpot|itl|e2e)_p(\d+(?:\.\d+)?)_s")
+_LATENCY = re.compile(r"(ttft|tpot|itl|e2e|session)_p(\d+(?:\.\d+)?)_s")
 
 _FIGURES: dict[str, tuple[Direction, str]] = {
     "usd_per_hour": ("minimize", "price of all accelerators, USD per hour"),
@@ -43,7 +43,7 @@ def direction_of(name: str) -> Direction:
     if name not in _FIGURES:
         raise SpecError(
             f"objectives: no metric {name!r}; known: {', '.join(_FIGURES)}, "
-            "and {ttft|tpot|itl|e2e}_p{percentile}_s such as ttft_p99_s"
+            "and {ttft|tpot|itl|e2e|session}_p{percentile}_s such as ttft_p99_s"
         )
     return _FIGURES[name][0]
 
@@ -58,6 +58,7 @@ def describe(name: str) -> str:
         "tpot": "time per output token",
         "itl": "inter-token latency",
         "e2e": "end-to-end latency",
+        "session": "end-to-end time of a session",
     }
     return f"{words[latency[0]]}, {latency[1]:g}th percentile, seconds"
 

@@ -104,9 +104,27 @@ def _lock(file: IO[bytes]) -> bool:
     return True
 
 
+def check_place(path: Path) -> None:
+    """Check that a file has a folder to be written to.
+
+    Raises
+    ------
+    SpecError
+        Naming both.
+    """
+    if not path.parent.is_dir():
+        raise SpecError(f"{path}: cannot write there: no folder {path.parent}")
+    if path.is_dir():
+        raise SpecError(f"{path}: cannot write there: it is a folder")
+
+
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file beside its place and move it there, so that it is never seen half-written."""
-    partial = path.with_name(f".{path.name}.partial")
+    """Write a file beside its place and move it there, so that it is never seen half-written.
+
+    What is written has the same ending: by it pandas and others tell that a file is to be compressed.
+    """
+    check_place(path)
+    partial = path.with_name(f".partial-{path.name}")
     try:
         write(partial)
         os.replace(partial, path)

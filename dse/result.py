@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dse.evaluation import Evaluation
+from dse.evaluation import Evaluation, deployment_of
 from dse.objectives import direction_of
 from dse.pareto import Floats, knee, losses, non_dominated, reference_point, relative_hypervolume
 from dse.spec import StudySpec
 from dse.words import brief
-from search_spaces import to_deployment
 from simulator import Deployment, Requests, Result, simulate
 
 if TYPE_CHECKING:
@@ -125,12 +124,11 @@ class StudyResult:
 
     def deployment(self, evaluation: Evaluation) -> Deployment:
         """Return the deployment of a design."""
-        return to_deployment(evaluation.design, self.spec.model, self.spec.services)
+        return deployment_of(evaluation.design, self.spec)
 
     def simulate(self, evaluation: Evaluation) -> Result:
         """Return the full simulation of a design, as it was evaluated."""
-        pipeline = self.spec.workload.pipeline
-        return simulate(self.deployment(evaluation), self.requests, pipeline=pipeline)
+        return simulate(self.deployment(evaluation), self.requests, plan=self.spec.workload.plan)
 
     @cached_property
     def trials(self) -> pd.DataFrame:

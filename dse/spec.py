@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -9,10 +10,12 @@ from pydantic import AfterValidator, Field, model_validator
 from dse.objectives import direction_of
 from search_spaces.serving import ServingSpace
 from simulator import catalog
+from simulator.errors import SpecError
 from simulator.lowering import check_services
 from simulator.spec.base import Spec
+from simulator.spec.llm_stages import CascadeStage, ReasonStage
 from simulator.spec.slo import SLO
-from simulator.spec.stages import Service, services_of
+from simulator.spec.stages import Service, the_llm
 from simulator.spec.workload import Workload
 
 
@@ -24,6 +27,30 @@ def _known_objective(name: str) -> str:
 def _known_model(name: str) -> str:
     catalog.model(name)
     return name
+
+
+def has_sessions(workload: Workload) -> bool:
+    """Return whether requests of a workload may follow each other: turns, a cascade of models, branches of thought."""
+    for each in workload.resolved_classes:
+        llm = the_llm(each.pipeline)
+        if each.session or isinstance(llm, CascadeStage) or (isinstance(llm, ReasonStage) and llm.branches > 1):
+            return True
+    return False
+
+
+def check_session_metrics(names: Iterable[str], workload: Workload) -> None:
+    """Check that metrics of whole sessions are asked for only where there are sessions.
+
+    Raises
+    ------
+    SpecError
+        Naming the metric.
+    """
+    asked = [name for name in names if name.startswith("session_")]
+    if asked and not has_sessions(workload):
+        raise SpecError(
+            f"{asked[0]}: the workload has no sessions; give it session (or a cascade, or branches), or ask for e2e"
+        )
 
 
 Objective = Annotated[str, AfterValidator(_known_objective)]
@@ -79,5 +106,17 @@ class StudySpec(Spec):
         _ = self.space.space.closed
         for service in self.services:
             catalog.device(service.device)
-        check_services(self.services, services_of(self.workload.pipeline))
+        plan = self.workload.plan
+        if len(plan.llm_stages) > 1:
+            raise SpecError(
+                f"workload: {len(plan.llm_stages)} LLM stages ({', '.join(plan.llm_stages)}); a study searches the "
+                "pools of one model: several models at once are not possible yet; dse simulate can simulate them"
+            )
+        check_services(self.services, plan.services)
+        check_session_metrics([*names, *self.objectives], self.workload)
         return self
+
+    @property
+    def llm_stage(self) -> str:
+        """Name of the LLM stage, which all pools of every design serve."""
+        return self.workload.plan.llm_stages[0]

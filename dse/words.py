@@ -6,12 +6,20 @@ import math
 
 from dse.objectives import direction_of
 from simulator import SLO, Deployment, Pool, Requests, Workload
+from simulator.spec.lengths import Lengths
 
 METRICS = {
     "ttft": "time to first token",
     "tpot": "time per output token",
     "itl": "inter-token latency",
     "e2e": "end-to-end latency",
+    "session": "end-to-end time of a session",
+}
+_ORDERS = {
+    "shortest_first": "shortest prompt first",
+    "least_work_left": "least work first",
+    "priority": "by priority",
+    "earliest_deadline": "earliest deadline first",
 }
 _LABELS = {
     "usd_per_hour": ("cost per hour", "USD"),
@@ -83,7 +91,12 @@ def label(name: str) -> str:
     if name in _LABELS:
         return _LABELS[name][0]
     metric, rank, _ = name.split("_")
-    return f"{metric.upper()} {rank}"
+    return f"{metric_name(metric)} {rank}"
+
+
+def metric_name(metric: str) -> str:
+    """Return the short name of a latency: ``TTFT``, ``session``."""
+    return metric if metric == "session" else metric.upper()
 
 
 def brief(name: str) -> str:
@@ -116,7 +129,7 @@ def better(name: str) -> str:
 
 def slo_words(slo: SLO) -> str:
     """Return a promise in words."""
-    what = "gaps between tokens" if slo.metric == "itl" else "requests"
+    what = {"itl": "gaps between tokens", "session": "sessions"}.get(slo.metric, "requests")
     return f"{METRICS[slo.metric]} within {seconds(slo.limit_s)} for {slo.percentile:g} % of {what}"
 
 
@@ -135,9 +148,32 @@ def spoken(name: str) -> str:
     return name.replace("_", " ")
 
 
+def degrees(pool: Pool) -> dict[str, int]:
+    """Return the degrees of parallelism of a pool by name: of tensors, and the others where they are not 1."""
+    others = {"PP": pool.pp, "DP": pool.dp, "EP": pool.ep or 1}
+    return {"TP": pool.tp, **{name: degree for name, degree in others.items() if degree > 1}}
+
+
+def clients(pool: Pool) -> str:
+    """Return the clients of a pool in a few characters, e.g. ``4 × h100-sxm TP4 PP2``."""
+    parallel = " ".join(f"{name}{degree}" for name, degree in degrees(pool).items())
+    return f"{pool.clients} × {pool.accelerator} {parallel}"
+
+
+def extras(pool: Pool) -> list[str]:
+    """Return in words what a pool does beyond plain batching: another queue order, reuse of KV, speculation."""
+    found = [_ORDERS[pool.batching.order]] if pool.batching.order in _ORDERS else []
+    if pool.prefix_cache:
+        found.append("prefix cache")
+    if pool.speculation:
+        source = pool.speculation.draft_model or "prompt lookup"
+        found.append(f"{plural(pool.speculation.draft_tokens, 'token')} ahead by {source}")
+    return found
+
+
 def short(deployment: Deployment) -> str:
-    """Return the hardware of a deployment in a few characters: clients, accelerator, tensor parallelism."""
-    pools = [f"{pool.clients} × {pool.accelerator} TP{pool.tp}" for pool in deployment.pools]
+    """Return the hardware of a deployment in a few characters: clients, accelerator, parallelism."""
+    pools = [clients(pool) for pool in deployment.pools]
     joint = " → " if any(pool.role == "prefill" for pool in deployment.pools) else " + "
     return f"{joint.join(pools)} · {deployment.pools[0].weights}"
 
@@ -152,7 +188,7 @@ def row(deployment: Deployment) -> str:
             "decode": f"{rule.max_batch_requests}",
             "both": f"{rule.policy} {rule.token_budget_tokens}/{rule.max_batch_requests}",
         }
-        rules.append(limits[pool.role])
+        rules.append(", ".join([limits[pool.role], *extras(pool)]))
     joint = " → " if len(rules) > 1 else ""
     return f"{short(deployment)} · {joint.join(rules)} · {spoken(deployment.router)}"
 
@@ -163,12 +199,12 @@ def heading(name: str) -> str:
 
 
 def batching(pool: Pool) -> str:
-    """Return how a pool forms its batches."""
+    """Return how a pool forms its batches, and what it does beyond that."""
     rule = pool.batching
     requests = f"≤ {rule.max_batch_requests:,} requests"
     tokens = f"≤ {rule.token_budget_tokens:,} {'tokens' if rule.policy == 'chunked' else 'prompt tokens'}"
     limits = {"prefill": tokens, "decode": requests, "both": f"{requests}, {tokens}"}
-    return f"{rule.policy} {limits[pool.role]}"
+    return ", ".join([f"{rule.policy} {limits[pool.role]}", *extras(pool)])
 
 
 def stages(pool: Pool) -> str:
@@ -180,14 +216,17 @@ def sentence(deployment: Deployment) -> str:
     """Return a deployment in one or two sentences."""
     said = []
     for pool in deployment.pools:
-        each = f"{pool.tp} {pool.accelerator} (TP {pool.tp})" if pool.tp > 1 else f"one {pool.accelerator}"
+        several = pool.accelerators_per_client
+        parallel = ", ".join(f"{name} {degree}" for name, degree in degrees(pool).items())
+        each = f"{several} {pool.accelerator} ({parallel})" if several > 1 else f"one {pool.accelerator}"
         who = f"{plural(pool.clients, 'client')} of {each}{' each' if pool.clients > 1 else ''}"
         said.append(f"{stages(pool)} on {who}")
     total = plural(deployment.accelerators, "accelerator")
     first = deployment.pools[0]
     text = f"{', '.join(said)}: {total} in all. Weights in {first.weights}, KV cache in {first.kv}. "
     text = text[0].upper() + text[1:]
-    return text + f"Requests go to clients by {spoken(deployment.router)}."
+    more = list(dict.fromkeys(extra for pool in deployment.pools for extra in extras(pool)))
+    return text + f"Requests go to clients by {spoken(deployment.router)}{''.join(f'; {extra}' for extra in more)}."
 
 
 def details(deployment: Deployment) -> str:
@@ -197,29 +236,39 @@ def details(deployment: Deployment) -> str:
     return f"{' · '.join(pools)} · {spoken(deployment.router)} · KV {deployment.pools[0].kv}"
 
 
+def lengths_words(lengths: Lengths) -> str:
+    """Return in words how long requests are."""
+    if lengths.statistics:
+        return f"lengths of {lengths.statistics}"
+    assert lengths.prompt
+    assert lengths.output
+    return f"{lengths.prompt.distribution} prompts and {lengths.output.distribution} outputs"
+
+
 def workload_words(workload: Workload, requests: Requests) -> str:
     """Return the load in words, with what was really generated or read."""
     if workload.trace:
         source = f"of the trace {workload.trace.path}"
     else:
         assert workload.arrivals
-        assert workload.lengths
-        arrivals, lengths = workload.arrivals, workload.lengths
+        arrivals = workload.arrivals
         if arrivals.process == "statistics":
             comes = f"arriving in the bursts of {arrivals.statistics}"
         else:
             comes = f"with {arrivals.process} arrivals"
             comes += f" (CV {arrivals.burstiness_cv:g})" if arrivals.process == "gamma" else ""
-        if lengths.statistics:
-            size = f"lengths of {lengths.statistics}"
-        else:
-            assert lengths.prompt
-            assert lengths.output
-            size = f"{lengths.prompt.distribution} prompts and {lengths.output.distribution} outputs"
-        source = f"generated with seed {workload.seed}, {comes}, {size}"
+        sizes = dict.fromkeys(lengths_words(each.lengths) for each in workload.resolved_classes if each.lengths)
+        source = f"generated with seed {workload.seed}, {comes}, {' or '.join(sizes)}"
+    if workload.classes:
+        whole = sum(each.share for each in workload.classes)
+        kinds = ", ".join(f"{percent(each.share / whole)} {each.name}" for each in workload.classes)
+        source += f", in classes ({kinds})"
     prompt, output = float(requests.prompt_tokens.mean()), float(requests.output_tokens.mean())
+    arriving = "requests" if requests.sessions is None else "sessions"
+    count = f"{len(requests):,} requests"
+    count += "" if requests.sessions is None else f" in {plural(requests.session_count, 'session')}"
     return (
-        f"{len(requests):,} requests {source}; {number(requests.rate_rps)} requests/s over "
+        f"{count} {source}; {number(requests.rate_rps)} {arriving}/s over "
         f"{seconds(requests.duration_s)}; on average {prompt:,.0f} prompt and {output:,.0f} output tokens"
     )
 

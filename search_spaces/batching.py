@@ -6,6 +6,16 @@ from search_spaces.dimension import Dimension
 from search_spaces.placement import COLOCATED, DISAGGREGATED
 from search_spaces.space import Space
 
+FIRST_COME = ("fcfs",)
+"""Queues in order of arrival everywhere: nothing to choose."""
+
+
+def queue_order(orders: tuple[str, ...]) -> Space:
+    """Return the choice of the order of waiting queues, the same in all pools; none if it is that of arrival."""
+    if orders == FIRST_COME:
+        return Space(())
+    return Space((Dimension("order", orders, "who is admitted first"),))
+
 
 def batching(
     policies: tuple[str, ...],

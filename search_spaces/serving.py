@@ -6,11 +6,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from search_spaces.batching import batching
+from search_spaces.batching import batching, queue_order
 from search_spaces.design import Design
 from search_spaces.dimension import Value
 from search_spaces.hardware_mix import hardware_mix
-from search_spaces.parallelism import parallelism, precision
+from search_spaces.kv_cache import prefix_cache
+from search_spaces.parallelism import parallelism, pipeline_parallelism, precision
 from search_spaces.placement import COLOCATED, DISAGGREGATED, placement
 from search_spaces.routing import routing
 from search_spaces.space import Space
@@ -22,11 +23,13 @@ from simulator.spec.deployment import (
     KvPrecision,
     Policy,
     Pool,
+    QueueOrder,
     Role,
     Router,
     WeightPrecision,
 )
-from simulator.spec.stages import Service
+from simulator.spec.kv_cache import PrefixCache
+from simulator.spec.stages import LLM, Service
 
 Count = Annotated[int, Field(ge=1)]
 PREFILL_BATCH = 256
@@ -77,6 +80,15 @@ class ServingSpace(Spec):
         min_length=1,
         description="routing rules",
     )
+    pp: tuple[Count, ...] = Field(default=(1,), min_length=1, description="pipeline parallelism")
+    orders: tuple[QueueOrder, ...] = Field(
+        default=("fcfs",), min_length=1, description="orders of waiting queues, the same in all pools"
+    )
+    prefix_cache: tuple[bool, ...] = Field(
+        default=(False,),
+        min_length=1,
+        description="reuse of KV between prompts that begin alike, where prompts are read",
+    )
 
     @property
     def space(self) -> Space:
@@ -90,47 +102,68 @@ class ServingSpace(Spec):
             | precision(self.weights, self.kv)
             | batching(self.policies, self.token_budgets_tokens, self.max_batches_requests, layouts)
             | routing(self.routers)
+            | pipeline_parallelism(self.pp, layouts)
+            | queue_order(self.orders)
+            | prefix_cache(self.prefix_cache, self.policies, layouts)
         )
 
 
-def to_deployment(design: Design, model: str, services: tuple[Service, ...] = ()) -> Deployment:
+def to_deployment(design: Design, model: str, services: tuple[Service, ...] = (), *, stage: str = LLM) -> Deployment:
     """Return the deployment that a design describes, serving a model, with the given services around it.
+
+    Parameters
+    ----------
+    design
+        The choices.
+    model
+        What all pools serve.
+    services
+        Clients of the service stages, the same in every design.
+    stage
+        Name of the LLM stage.
 
     Raises
     ------
     pydantic.ValidationError
         If the choices contradict each other, e.g. a chunked token budget below the batch size.
     """
+    order: QueueOrder = design.get("order", "fcfs")  # type: ignore[assignment]
     if design["layout"] == COLOCATED:
         main = Batching(
             policy=design["main.policy"],  # type: ignore[arg-type]
             token_budget_tokens=design.number("main.token_budget_tokens"),
             max_batch_requests=design.number("main.max_batch_requests"),
+            order=order,
         )
-        pools: tuple[Pool, ...] = (_pool(design, model, "main", "both", main),)
+        pools: tuple[Pool, ...] = (_pool(design, model, stage, "main", "both", main),)
     else:
         budget = design.number("prefill.token_budget_tokens")
-        prefill = Batching(policy="chunked", token_budget_tokens=budget, max_batch_requests=min(PREFILL_BATCH, budget))
-        decode = Batching(policy="continuous", max_batch_requests=design.number("decode.max_batch_requests"))
+        batch = min(PREFILL_BATCH, budget)
+        prefill = Batching(policy="chunked", token_budget_tokens=budget, max_batch_requests=batch, order=order)
+        batch = design.number("decode.max_batch_requests")
+        decode = Batching(policy="continuous", max_batch_requests=batch, order=order)
         pools = (
-            _pool(design, model, "prefill", "prefill", prefill),
-            _pool(design, model, "decode", "decode", decode),
+            _pool(design, model, stage, "prefill", "prefill", prefill),
+            _pool(design, model, stage, "decode", "decode", decode),
         )
     router = design["router"]
     return Deployment(pools=pools, router=router, handover_router=router, services=services)  # type: ignore[arg-type]
 
 
-def _pool(design: Design, model: str, name: str, role: Role, batching: Batching) -> Pool:
+def _pool(design: Design, model: str, stage: str, name: str, role: Role, batching: Batching) -> Pool:
     return Pool(
         name=name,
         model=model,
         accelerator=design.text(f"{name}.accelerator"),
         clients=design.number(f"{name}.clients"),
         tp=design.number(f"{name}.tp"),
+        pp=design.number(f"{name}.pp") if f"{name}.pp" in design else 1,
+        stage=stage,
         role=role,
         weights=design["weights"],  # type: ignore[arg-type]
         kv=design["kv"],  # type: ignore[arg-type]
         batching=batching,
+        prefix_cache=PrefixCache() if design.get(f"{name}.prefix_cache") else None,
     )
 
 
@@ -149,15 +182,18 @@ def to_design(deployment: Deployment, space: Space) -> Design:
         "weights": first.weights,
         "kv": first.kv,
         "router": deployment.router,
+        "order": first.batching.order,
     }
     for name, pool in pools.items():
         values[f"{name}.accelerator"] = pool.accelerator
         values[f"{name}.clients"] = pool.clients
         values[f"{name}.tp"] = pool.tp
+        values[f"{name}.pp"] = pool.pp
+        values[f"{name}.prefix_cache"] = pool.prefix_cache is not None
         values[f"{name}.policy"] = pool.batching.policy
         values[f"{name}.token_budget_tokens"] = pool.batching.token_budget_tokens
         values[f"{name}.max_batch_requests"] = pool.batching.max_batch_requests
     design = space.design(values)
-    if to_deployment(design, first.model, deployment.services) != deployment:
+    if to_deployment(design, first.model, deployment.services, stage=first.stage) != deployment:
         raise SpecError("deployment: has settings that no design of this space expresses, such as a link or KV memory")
     return design

@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from dse.cli.compare import compare
 from dse.cli.console import BAD_INPUT, err
 from dse.cli.list import list_app
 from dse.cli.report import report
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(simulate)
+app.command()(compare)
 app.command()(report)
 app.add_typer(list_app)
 app.command()(schema)

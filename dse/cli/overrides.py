@@ -13,6 +13,9 @@ def change_workload(
 ) -> Workload:
     """Return a workload with a trace, another mean rate or another number of requests.
 
+    A trace takes the place of everything that says when requests come and how long they are; the rest stays: pipeline,
+    classes, shared prefixes (those of a trace, too), media, adapters, urgency.
+
     Raises
     ------
     SpecError
@@ -20,7 +23,13 @@ def change_workload(
     """
     data: dict[str, Any] = workload.model_dump(mode="json", exclude_none=True)
     if trace is not None:
-        data = {"pipeline": data["pipeline"], "trace": {"path": str(trace)}}
+        if "session" in data or any("session" in each for each in data.get("classes", ())):
+            raise SpecError(f"--trace: {trace} cannot replace sessions, whose turns the workload describes itself")
+        prefixes = data.get("trace", {}).get("prefixes", False)
+        for place in (data, *data.get("classes", ())):
+            for name in ("arrivals", "lengths", "trace", "requests"):
+                place.pop(name, None)
+        data["trace"] = {"path": str(trace), "prefixes": prefixes}
     if rate is not None:
         if not rate > 0:
             raise SpecError(f"--rate: must be above 0, given {rate:g}")

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
 from dse.cli.console import NOT_FEASIBLE, announce_compilation, err, out
 from dse.cli.overrides import change_workload
-from dse.words import number, seconds
-from simulator import SLO, Deployment, Pool, Result, SpecError, Workload
+from dse.words import METRICS, number, seconds
+from simulator import SLO, Deployment, Pool, Result, Scenario, SpecError, Workload
 from simulator import simulate as run_simulation
+from simulator.spec.base import read_yaml
+
+ONE_POOL = {"model": "llama-3.1-70b", "accelerator": "h100-sxm", "clients": 1, "tp": 4}
+"""The pool that options change where no file describes a deployment."""
 
 
 def simulate(
-    deployment: Annotated[
-        Path | None, typer.Argument(help="deployment in YAML; or describe one pool by the options below")
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            help="YAML: a deployment, or one page with deployment: and workload:; or describe one pool by the options"
+        ),
     ] = None,
-    model: Annotated[str, typer.Option(help="model, without a deployment file")] = "llama-3.1-70b",
-    accelerator: Annotated[str, typer.Option(help="accelerator, without a deployment file")] = "h100-sxm",
-    clients: Annotated[int, typer.Option(help="number of clients, without a deployment file")] = 1,
-    tp: Annotated[int, typer.Option(help="tensor parallelism, without a deployment file")] = 4,
+    model: Annotated[str | None, typer.Option(help="model, without a file; llama-3.1-70b if absent")] = None,
+    accelerator: Annotated[str | None, typer.Option(help="accelerator, without a file; h100-sxm if absent")] = None,
+    clients: Annotated[int | None, typer.Option(help="number of clients, without a file; 1 if absent")] = None,
+    tp: Annotated[int | None, typer.Option(help="tensor parallelism, without a file; 4 if absent")] = None,
     workload: Annotated[Path | None, typer.Option(help="workload in YAML")] = None,
     trace: Annotated[Path | None, typer.Option(help="replay a trace instead")] = None,
     rate: Annotated[float | None, typer.Option(help="mean rate of requests, per second")] = None,
@@ -33,48 +41,99 @@ def simulate(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print figures as JSON")] = False,
     table: Annotated[Path | None, typer.Option("--requests-csv", help="write one row a request to this file")] = None,
+    trace_out: Annotated[
+        Path | None, typer.Option(help="write what clients and requests did when to this file, for ui.perfetto.dev")
+    ] = None,
+    series_out: Annotated[
+        Path | None, typer.Option(help="write queues, batches and use over time to this CSV file")
+    ] = None,
 ) -> None:
     """Simulate one deployment and print latencies, throughput, cost and what limits it.
 
-    Without a workload it serves 10 000 requests shaped like the Azure 2023 conversation trace, one a second.
+    A deployment may have several models, services, tiers of KV; a workload classes, sessions, shared prefixes.
+    One file may hold both, under deployment: and workload:. Without a workload it serves 10 000 requests shaped like
+    the Azure 2023 conversation trace, one a second.
 
     **Examples**
 
         dse simulate --model llama-3.1-8b --accelerator l40s --tp 1 --clients 4 --rate 8
 
+        dse simulate docs/examples/agents.yaml
+
         dse simulate deployment.yaml --trace requests.csv --slo ttft:99:2 --slo tpot:90:0.05
+
+        dse simulate deployment.yaml --workload agents.yaml --slo session:90:60
+
+        dse simulate deployment.yaml --workload agents.yaml --trace-out run.json --series-out run.csv
     """
-    from dse.output import write_whole
+    from dse.output import check_place, write_whole
+    from dse.spec import check_session_metrics
 
     slos = [_slo(text) for text in slo or ()]
-    if deployment is not None:
-        system = Deployment.from_yaml(deployment)
+    load: Workload | None = None
+    described = {"model": model, "accelerator": accelerator, "clients": clients, "tp": tp}
+    options = {name: value for name, value in described.items() if value is not None}
+    if file is not None:
+        if options:
+            names = ", ".join(f"--{name}" for name in options)
+            raise SpecError(f"{names}: for a deployment without a file; change {file} instead")
+        system, load = _read(file)
     else:
-        pool = {"model": model, "accelerator": accelerator, "clients": clients, "tp": tp}
+        pool = {**ONE_POOL, **options}
         system = Deployment(pools=(Pool.parse(pool, source="options"),))
     if workload is not None:
         load = Workload.from_yaml(workload)
-    else:
+    if load is None:
         arrivals = {"process": "statistics", "statistics": "azure-2023-conversation", "rate_rps": 1.0}
         lengths = {"statistics": "azure-2023-conversation"}
         load = Workload.parse({"arrivals": arrivals, "lengths": lengths})
     load = change_workload(load, trace=trace, rate=rate, requests=requests)
+    check_session_metrics((limit.name for limit in slos), load)
+    for path in (table, trace_out, series_out):
+        if path is not None:
+            check_place(path)
 
     announce_compilation()
-    result = run_simulation(system, load)
+    result = run_simulation(system, load, log=trace_out is not None or series_out is not None)
     broken: list[SLO] = [limit for limit in slos if result.violation(limit) > 0]
     if table is not None:
         write_whole(table, lambda path: result.requests().to_csv(path))
+    if trace_out is not None:
+        from simulator.timeline import write_perfetto
+
+        write_whole(trace_out, lambda path: write_perfetto(result, path))
+    if series_out is not None:
+        from simulator.timeline import series
+
+        write_whole(series_out, lambda path: series(result).to_csv(path))
     if as_json:
         pools = [{**vars(use), "bottleneck": use.bottleneck} for use in result.pools]
-        services = [vars(use) for use in result.services]
-        figures = {**result.summary(), "bottleneck": result.bottleneck, "pools": pools, "services": services}
-        typer.echo(json.dumps(figures, indent=2))
+        uses = {"services": [vars(use) for use in result.services], "tiers": [vars(use) for use in result.tiers]}
+        figures = {**result.summary(), "bottleneck": result.bottleneck, "pools": pools, **uses}
+        typer.echo(json.dumps(finite(figures), indent=2, allow_nan=False))
     else:
         _show(result, slos)
     if broken:
         err.print(f"missed: {', '.join(limit.name for limit in broken)}")
         raise typer.Exit(NOT_FEASIBLE)
+
+
+def _read(path: Path) -> tuple[Deployment, Workload | None]:
+    """Return the deployment of a file, and the workload if it holds both."""
+    data = read_yaml(path)
+    if isinstance(data, dict) and {"deployment", "workload"} & set(data):
+        scenario = Scenario.parse(data, source=str(path))
+        return scenario.deployment, scenario.workload
+    return Deployment.parse(data, source=str(path)), None
+
+
+def finite(value: Any) -> Any:
+    """Return figures as JSON may hold them: what is not finite (latencies of rejected requests) is null."""
+    if isinstance(value, dict):
+        return {name: finite(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _slo(text: str) -> SLO:
@@ -92,7 +151,8 @@ def _show(result: Result, slos: list[SLO]) -> None:
     latencies = Table(box=None)
     for heading in ("latency", "p50", "p90", "p99"):
         latencies.add_column(heading, justify="left" if heading == "latency" else "right")
-    for metric in ("ttft", "tpot", "itl", "e2e"):
+    metrics = [metric for metric in METRICS if f"{metric}_p50_s" in summary]
+    for metric in metrics:
         values = (seconds(summary[f"{metric}_p{percent}_s"]) for percent in (50, 90, 99))
         latencies.add_row(metric, *values)
     out.print(latencies)
@@ -101,18 +161,37 @@ def _show(result: Result, slos: list[SLO]) -> None:
     figures.add_column("")
     figures.add_column("", justify="right")
     for name, value in summary.items():
-        if name.split("_")[0] not in ("ttft", "tpot", "itl", "e2e"):
+        if name.split("_")[0] not in metrics:
             figures.add_row(name, seconds(value) if name == "span_s" else number(value))
     out.print(figures)
-    for use in result.pools:
+    if result.rejected:
         out.print(
-            f"pool {use.name}: busy {use.busy:.0%}, compute {use.compute:.0%}, "
-            f"memory bandwidth {use.memory_bandwidth:.0%}, KV peak {use.kv_peak:.0%}; limited by {use.bottleneck}"
+            "rejected: no client has KV memory for a prompt and its answer, or no pool takes prompts of that length "
+            "(min_prompt_tokens, max_prompt_tokens)",
+            style="bold",
+            soft_wrap=True,
+        )
+    several = len({pool.stage for pool in result.deployment.pools}) > 1
+    for plan, use in zip(result.lowered.pools, result.pools, strict=True):
+        name = f"{use.name} of {plan.pool.stage}" if several and plan.pool.stage != use.name else use.name
+        hits = f"prefix cache spared {use.cache_hits:.0%} of prompt tokens; " if plan.pool.prefix_cache else ""
+        out.print(
+            f"pool {name}: busy {use.busy:.0%}, compute {use.compute:.0%}, "
+            f"memory bandwidth {use.memory_bandwidth:.0%}, KV peak {use.kv_peak:.0%}; {hits}"
+            f"limited by {use.bottleneck}",
+            soft_wrap=True,
         )
     for service in result.services:
         out.print(
             f"service {service.name}: busy {service.busy:.0%}, {service.mean_batch:.1f} requests a batch; "
-            f"limited by {service.bottleneck}"
+            f"limited by {service.bottleneck}",
+            soft_wrap=True,
+        )
+    for tier in result.tiers:
+        out.print(
+            f"tier {tier.name}: {tier.fetched_tokens:,} prompt tokens fetched, {tier.stored_tokens:,} stored, "
+            f"{tier.full:.0%} full at the end",
+            soft_wrap=True,
         )
     for slo in slos:
         reached = seconds(result.percentile_s(slo.metric, slo.percentile))

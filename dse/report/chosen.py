@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,7 @@ from dse.objectives import direction_of
 from dse.pareto import losses, scaled
 from dse.result import SAME, StudyResult, compare
 from simulator import Deployment, Result
+from simulator.spec.slo import LatencyMetric
 
 Floats = npt.NDArray[np.float64]
 
@@ -193,7 +193,7 @@ def quantiles(values: Floats) -> Floats:
     return np.asarray(np.sort(values)[ranks])
 
 
-def latency_curve(simulation: Result, metric: Literal["ttft", "tpot", "itl", "e2e"]) -> Floats | None:
+def latency_curve(simulation: Result, metric: LatencyMetric) -> Floats | None:
     """Return the latency at each of :data:`LEVELS`, in seconds; None if no request has it."""
     if metric == "itl":
         edges, counts = simulation.itl_histogram

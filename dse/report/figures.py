@@ -12,7 +12,7 @@ import html
 import math
 from collections.abc import Iterable, Sequence
 from itertools import combinations
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from dse.evaluation import Evaluation
 from dse.objectives import direction_of
 from dse.report.chosen import LEVELS, Chosen, Named, latency_curve
 from simulator import SLO
+from simulator.spec.slo import LatencyMetric
 
 Json = dict[str, Any]
 
@@ -29,7 +30,6 @@ SYMBOLS = {"colocated": "circle", "disaggregated": "diamond"}
 FONT = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica, Arial, sans-serif"
 DRAWN = 1500
 """Designs drawn at most of each kind: feasible, infeasible."""
-LATENCIES: tuple[Literal["ttft", "tpot", "itl", "e2e"], ...] = ("ttft", "tpot", "itl", "e2e")
 
 _AXIS: Json = {
     "gridcolor": "--grid",
@@ -55,6 +55,12 @@ TEMPLATE: Json = {
         "colorway": list(PALETTE),
     }
 }
+
+
+def latencies(chosen: Chosen) -> tuple[LatencyMetric, ...]:
+    """Return the latencies that requests of the study have."""
+    several = chosen.result.requests.sessions is not None
+    return ("ttft", "tpot", "itl", "e2e", *(("session",) if several else ()))
 
 
 def rounded(values: Iterable[float]) -> list[float | None]:
@@ -328,7 +334,7 @@ def curves(chosen: Chosen) -> Json:
     """Return the latency curves of all shown designs by key, in seconds; None if no request has the latency."""
     shared: Json = {"levels": rounded(100 * level for level in LEVELS)}
     for design in chosen.shown:
-        for metric in LATENCIES:
+        for metric in latencies(chosen):
             curve = latency_curve(chosen.simulation(design), metric)
             shared[curve_key(design, metric)] = None if curve is None else rounded(curve)
     return shared
@@ -403,7 +409,7 @@ def latency(chosen: Chosen, design: Named, metric: str, span: tuple[float, float
 def latency_spans(chosen: Chosen, shared: Json) -> dict[str, tuple[float, float]]:
     """Return the least and greatest latency to draw of each metric, over all shown designs and limits."""
     spans: dict[str, tuple[float, float]] = {}
-    for metric in LATENCIES:
+    for metric in latencies(chosen):
         limits = [slo.limit_s for slo in chosen.result.spec.slos if slo.metric == metric]
         keys = (curve_key(design, metric) for design in chosen.shown)
         points = [x for key in keys for x in shared[key] or () if x is not None and x > 0]

@@ -297,9 +297,9 @@ def _designs(chosen: Chosen, payload: Json) -> str:
 def _panel(chosen: Chosen, design: Named, spans: dict[str, tuple[float, float]], payload: Json) -> str:
     best = chosen.recommended
     plots = ""
-    for metric in figures.LATENCIES:
+    for metric in figures.latencies(chosen):
         meaning = words.METRICS[metric]
-        title = f"<h4>{metric.upper()} <span>{escape(meaning)}</span></h4>"
+        title = f"<h4>{words.metric_name(metric)} <span>{escape(meaning)}</span></h4>"
         key = figures.curve_key(design, metric)
         if payload["shared"][key] is None:
             plots += f'<div>{title}<p class="note">No request has it.</p></div>'
@@ -308,8 +308,11 @@ def _panel(chosen: Chosen, design: Named, spans: dict[str, tuple[float, float]],
         about = f"Cumulative distribution of {meaning} of {design.tag}; the table of latencies holds its percentiles"
         plots += f"<div>{title}{_plot(key, about, height=230)}</div>"
     grey = f" Grey: {best.tag}, the recommended design." if best and not design.recommended else ""
+    shares = "ITL: of gaps between tokens"
+    if chosen.result.requests.sessions is not None:
+        shares += "; session: of sessions"
     caption = (
-        "Share of requests (ITL: of gaps between tokens) within a time. Dashed red: limit of an SLO; the curve must "
+        f"Share of requests ({shares}) within a time. Dashed red: limit of an SLO; the curve must "
         f"pass its ring on the left or above.{grey}"
     )
     simulation = chosen.simulation(design)

@@ -117,6 +117,8 @@ def design_cell(design: Named, *, link: bool) -> Cell:
 def pools(design: Named) -> str:
     """Return the table of a design's pools."""
     rows = []
+    # A degree of parallelism has a column if any pool has it.
+    degrees = list(dict.fromkeys(name for pool in design.deployment.pools for name in words.degrees(pool)))
     for pool in design.deployment.pools:
         price = catalog.accelerator(pool.accelerator).price_usd_per_hour
         rows.append(
@@ -124,13 +126,13 @@ def pools(design: Named) -> str:
                 text(words.stages(pool)),
                 text(pool.accelerator),
                 count(pool.clients),
-                count(pool.tp),
+                *(count(words.degrees(pool).get(name, 1)) for name in degrees),
                 count(pool.accelerators),
                 text(words.batching(pool), "long"),
                 figure("usd_per_hour", price * pool.accelerators),
             ]
         )
-    head = ("Serves", "Accelerator", "Clients", "TP", "Accelerators", "Batching, a step", "Cost per hour")
+    head = ("Serves", "Accelerator", "Clients", *degrees, "Accelerators", "Batching, a step", "Cost per hour")
     return table(f"Pools of {design.tag}", head, rows)
 
 
@@ -222,9 +224,11 @@ def use(design: Named, uses: Sequence[PoolUse]) -> str:
         ("… for the token budget", "blocked_by_budget"),
     )
     rows = [[text(title), *(bar(getattr(use, field)) for use in uses)] for title, field in measures]
+    if any(pool.prefix_cache for pool in design.deployment.pools):
+        rows.append([text("Prompt tokens spared by the prefix cache"), *(bar(use.cache_hits) for use in uses)])
     rows.append([text("Preemptions"), *(count(use.preemptions) for use in uses)])
     rows.append([text("Limited by"), *(text(use.bottleneck) for use in uses)])
-    names = [f"{pool.name}: {pool.clients} × {pool.accelerator} TP{pool.tp}" for pool in design.deployment.pools]
+    names = [f"{pool.name}: {words.clients(pool)}" for pool in design.deployment.pools]
     return table(f"What limits {design.tag}: share of time, by pool", ["Resource", *names], rows)
 
 
@@ -254,10 +258,11 @@ def percentiles(design: Named) -> str:
     figures = design.evaluation.figures
     rows = [
         [
-            Cell(f"<b>{metric.upper()}</b><small>{escape(meaning)}</small>"),
+            Cell(f"<b>{words.metric_name(metric)}</b><small>{escape(meaning)}</small>"),
             *(figure(f"{metric}_p{rank}_s", figures[f"{metric}_p{rank}_s"]) for rank in (50, 90, 99)),
         ]
         for metric, meaning in words.METRICS.items()
+        if f"{metric}_p50_s" in figures
     ]
     return table(f"Latencies of {design.tag}", ("Latency", "p50", "p90", "p99"), rows)
 

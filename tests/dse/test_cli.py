@@ -112,6 +112,90 @@ def test_simulate_json_and_slo(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert figures["pools"][0]["name"] == "main"
 
 
+DEPLOYMENT = {
+    "pools": [
+        {"name": "weak", "stage": "weak", "model": "llama-3.1-8b", "accelerator": "h100-sxm", "prefix_cache": {}},
+        {
+            "name": "strong",
+            "stage": "strong",
+            "model": "llama-3.1-70b",
+            "accelerator": "h100-sxm",
+            "tp": 4,
+            "batching": {"order": "priority"},
+        },
+    ],
+    "routers": [{"stage": "strong", "router": "session_affinity"}],
+    "services": [{"stage": "guard", "device": "l4"}],
+    "tiers": [{"name": "host", "clients": 1, "memory_gb": 100, "gb_per_s": 50}],
+}
+AGENTS = {
+    "requests": 40,
+    "arrivals": {"process": "poisson", "rate_rps": 2},
+    "lengths": {"statistics": "azure-2023-conversation"},
+    "pipeline": [
+        {
+            "kind": "cascade",
+            "stages": ["weak", "strong"],
+            "fallback": [0.3],
+            "judge": {"kind": "guard", "applies_to": "output"},
+        }
+    ],
+    "classes": [
+        {"name": "chat", "share": 3, "session": {"turns": 3, "wait_s": 5, "prompt_tokens": 50, "keep": "offload"}},
+        {"name": "hard", "share": 1, "priority": 1},
+    ],
+}
+
+
+@pytest.fixture
+def agents(study: Path) -> list[str]:
+    """Two models, a judge, tiers, classes and sessions; return the arguments that simulate them."""
+    study.with_name("deployment.yaml").write_text(yaml.safe_dump(DEPLOYMENT))
+    study.with_name("agents.yaml").write_text(yaml.safe_dump(AGENTS))
+    return ["simulate", "deployment.yaml", "--workload", "agents.yaml"]
+
+
+def test_simulate_several_models_sessions_and_tiers(
+    agents: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dse(monkeypatch, *agents, "--slo", "session:100:3600") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.split()[:1] == ["session"] for line in lines)
+    assert any(line.startswith("pool weak: ") and "prefix cache spared" in line for line in lines)
+    assert not any(line.startswith("pool strong: ") and "prefix cache" in line for line in lines)
+    assert any(line.startswith("service guard on l4: ") for line in lines)
+    assert any(line.startswith("tier host") and "prompt tokens fetched" in line for line in lines)
+    assert lines[-1].startswith("session p100: ")
+    assert lines[-1].endswith("kept (100.00% within)")
+    assert dse(monkeypatch, *agents, "--json") == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["sessions"] == 40
+    assert 0 < figures["session_p50_s"] <= figures["session_p99_s"]
+    assert [pool["name"] for pool in figures["pools"]] == ["weak", "strong"]
+    assert figures["pools"][0]["cache_hits"] > 0
+    assert figures["tiers"]
+    assert dse(monkeypatch, *agents, "--slo", "session:50:0.001") == 3
+
+
+def test_simulate_writes_what_happened_when(
+    agents: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import gzip
+
+    before = set(Path().iterdir())
+    files = ["--trace-out", "trace.json.gz", "--series-out", "series.csv", "--requests-csv", "requests.csv.gz"]
+    assert dse(monkeypatch, *agents, *files) == 0
+    written = capsys.readouterr().out
+    assert {path.name for path in set(Path().iterdir()) - before} == set(files[1::2])
+    with gzip.open("trace.json.gz") as file:
+        assert json.load(file)["traceEvents"]
+    assert len(pd.read_csv("series.csv")) == 200
+    assert len(pd.read_csv("requests.csv.gz")) > 40
+    # Keeping a log changes nothing.
+    assert dse(monkeypatch, *agents) == 0
+    assert capsys.readouterr().out == written
+
+
 HEADER = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
 BAD_FILES = {
     "empty.csv": "",
@@ -129,6 +213,9 @@ BAD_FILES = {
     ),
     "empty_space.yaml": yaml.safe_dump({**SMALL, "space": {**SMALL["space"], "clients": []}}),
     "bad_objective.yaml": yaml.safe_dump({**SMALL, "objectives": ["speed"]}),
+    "deployment.yaml": yaml.safe_dump(DEPLOYMENT),
+    "agents.yaml": yaml.safe_dump(AGENTS),
+    "models.yaml": yaml.safe_dump({**SMALL, "workload": AGENTS}),
     "bad_hardware.yaml": yaml.safe_dump({**SMALL, "space": {**SMALL["space"], "accelerators": ["h100"]}}),
 }
 
@@ -164,6 +251,14 @@ BAD_FILES = {
         (["simulate", "--slo", "fast"], ["--slo", "'fast'", "ttft:99:2"]),
         (["simulate", "--clients", "0"], ["clients", "0"]),
         (["simulate", "--workload", "small.yaml"], ["small.yaml"]),
+        (["simulate", "--slo", "session:90:60"], ["session_p90_s", "no sessions"]),
+        (["simulate", "--slo", "speed:90:60"], ["speed", "session"]),
+        (["simulate", "--trace-out", "nowhere/trace.json"], ["nowhere/trace.json", "no folder nowhere"]),
+        (["simulate", "--series-out", "."], [".", "it is a folder"]),
+        (["simulate", "deployment.yaml"], ["'weak'", "LLM stages: llm"]),
+        (["simulate", "--workload", "agents.yaml"], ["'llm'", "weak, strong"]),
+        (["simulate", "deployment.yaml", "--workload", "agents.yaml", "--trace", "x.csv"], ["x.csv", "sessions"]),
+        (["run", "models.yaml"], ["models.yaml", "weak, strong", "not possible yet"]),
     ],
 )
 def test_bad_input_is_one_clear_line(

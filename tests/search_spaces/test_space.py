@@ -106,3 +106,54 @@ def test_mistakes_in_a_space_are_named() -> None:
 def test_design_is_a_hashable_mapping() -> None:
     assert Design({"a": 1, "b": "x"}) == {"b": "x", "a": 1}
     assert len({Design({"a": 1, "b": 2}), Design({"b": 2, "a": 1})}) == 1
+
+
+MORE = {"pp": [1, 2], "orders": ["fcfs", "shortest_first"], "prefix_cache": [False, True]}
+
+
+def test_what_is_not_asked_for_is_no_dimension() -> None:
+    """A study that leaves queue order, pipeline parallelism and prefix cache alone searches the same space as ever."""
+    names = [dimension.name for dimension in SERVING.space.dimensions]
+    assert not [name for name in names if name.split(".")[-1] in ("pp", "order", "prefix_cache")]
+    given = {"pp": [1], "orders": ["fcfs"], "prefix_cache": [False]}
+    text = SERVING.model_dump(mode="json", exclude_none=True)
+    assert ServingSpace.parse({**text, **given}).space == SERVING.space
+    for pool in to_deployment(next(iter(SERVING.space)), "llama-3.1-8b").pools:
+        assert (pool.pp, pool.batching.order, pool.prefix_cache, pool.stage) == (1, "fcfs", None, "llm")
+
+
+def test_more_dimensions_become_deployments_and_back() -> None:
+    space = {"accelerators": ["h100-sxm"], "clients": [1], "tp": [2], "policies": ["static", "chunked"], **MORE}
+    small = {"token_budgets_tokens": [512], "max_batches_requests": [32], "routers": ["round_robin"]}
+    found = ServingSpace.parse({**space, **small}).space
+    # pp and order; static batching reuses no KV, and of two pools only the one that reads prompts
+    assert found.size == (1 + 2) * 2 * 2 + 2 * 2 * 2 * 2
+    for design in found:
+        deployment = to_deployment(design, "llama-3.1-8b", stage="large")
+        assert to_design(deployment, found) == design
+        for pool in deployment.pools:
+            assert pool.stage == "large"
+            assert pool.pp == design[f"{pool.name}.pp"]
+            assert pool.batching.order == design["order"]
+            assert (pool.prefix_cache is not None) == design.get(f"{pool.name}.prefix_cache", False)
+
+
+def test_prefix_cache_needs_prompts_that_are_not_read_in_static_batches() -> None:
+    text = {"accelerators": ["h100-sxm"], "clients": [1], "layouts": ["colocated"], "policies": ["static"]}
+    names = [d.name for d in ServingSpace.parse({**text, **MORE}).space.dimensions]
+    assert "main.prefix_cache" not in names
+    assert names[-2:] == ["main.pp", "order"]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"orders": ["lifo"]}, ["orders", "'lifo'"]),
+        ({"pp": [0]}, ["pp", "0"]),
+        ({"prefix_cache": []}, ["prefix_cache"]),
+    ],
+)
+def test_mistakes_in_more_dimensions_are_named(given: dict[str, object], words: list[str]) -> None:
+    with pytest.raises(SpecError) as error:
+        ServingSpace.parse({"accelerators": ["h100-sxm"], "clients": [1], **given})
+    assert all(word in str(error.value) for word in words)
