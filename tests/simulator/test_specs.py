@@ -199,7 +199,7 @@ def test_a_wrong_workload_is_refused(case: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"metric": "tft"}, ["metric", "'tft'", "'ttft', 'tpot', 'itl' or 'e2e'"]),
+        ({"metric": "tft"}, ["metric", "'tft'", "'ttft', 'tpot', 'itl', 'e2e' or 'session'"]),
         ({"percentile": 101}, ["percentile", "given 101", "less than or equal to 100"]),
         ({"percentile": -5}, ["percentile", "given -5", "greater than 0"]),
         ({"limit_s": -1}, ["limit_s", "given -1", "greater than 0"]),
