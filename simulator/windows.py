@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from simulator.kernel import run_compiled
 from simulator.kernel.heaps import REQUEST_BITS, REQUEST_MASK
-from simulator.kernel.layout import DONE, NEVER, REJECTED
+from simulator.kernel.layout import DONE, LINKS_OF_CLIENTS, NEVER, REJECTED
 from simulator.lowering import Lowered
-from simulator.lowering.calls import end_of_window, request_records
+from simulator.lowering.calls import end_of_window, reply_ps_of_ways, request_records
 
 Integers = npt.NDArray[np.int64]
 
@@ -40,15 +40,6 @@ OUTCOME = np.dtype(
 )
 """What is kept of a request: the fields of the kernel's record that metrics read."""
 
-_LINKS_OF_CLIENTS = (
-    "waiting_head",
-    "waiting_tail",
-    "batch_head",
-    "running_tail",
-    "fresh_head",
-    "prefill_head",
-    "partial",
-)
 _LINKS_OF_REQUESTS = ("next", "previous")
 
 
@@ -65,6 +56,7 @@ def run_in_windows(lowered: Lowered, window_requests: int) -> Lowered:
     requests, memory = lowered.requests, lowered.memory
     outcome = np.zeros(len(requests), dtype=OUTCOME)
     rows, last = memory.requests, len(memory.requests)
+    reply_ps = reply_ps_of_ways(lowered.plan, (each.pool for each in lowered.pools))
     while True:
         memory.world["until_ps"] = requests.arrival_ps[last] if last < len(requests) else NEVER
         run_compiled(replace(memory, requests=rows))
@@ -76,7 +68,7 @@ def run_in_windows(lowered: Lowered, window_requests: int) -> Lowered:
         if final:
             return replace(lowered, memory=replace(memory, requests=outcome))
         first, last = last, end_of_window(requests, last, window_requests)
-        joining = request_records(requests, lowered.plan, first, last)
+        joining = request_records(requests, lowered.plan, first, last, reply_ps=reply_ps)
         memory.place(joining)
         rows = _moved(memory.world, memory.clients, memory.scratch, rows, ended, joining)
 
@@ -98,7 +90,7 @@ def _moved(
         moved[field] = place[moved[field]]
     followed = moved["followers"] > 0
     moved["first_follower"][followed] = place[moved["first_follower"][followed]]
-    for field in _LINKS_OF_CLIENTS:
+    for field in LINKS_OF_CLIENTS:
         clients[field] = place[clients[field]]
     for client in clients[(clients["decoding"] > 0) & (clients["draft"] == 0)]:
         heap = scratch[client["finish_heap"] : client["finish_heap"] + client["decoding"]]

@@ -1,4 +1,4 @@
-"""Random numbers that depend on nothing but the seed, the request and what they are for."""
+"""Random numbers that depend on nothing but the seed, the request or client and what they are for."""
 
 from simulator.kernel._compile import compiled
 
@@ -15,6 +15,18 @@ def mix(x):
 
 
 @compiled
+def draw_numbered(world, number, salt):
+    """Return 32 random bits of whoever has a number, for one purpose."""
+    return mix((mix((world.seed + number) & MASK) + salt) & MASK)
+
+
+@compiled
 def draw(world, request, salt):
     """Return 32 random bits of a request for one purpose."""
-    return mix((mix((world.seed + request.number) & MASK) + salt) & MASK)
+    return draw_numbered(world, request.number, salt)
+
+
+@compiled
+def draw_for_step(world, c, step):
+    """Return 32 random bits of a client's step; clients are numbered from the other end than requests."""
+    return draw_numbered(world, MASK - c, mix(step & MASK))

@@ -81,6 +81,10 @@ COEFFICIENT_SHIFT = 10
 ITL_BITS = 7
 ITL_BINS = (64 - ITL_BITS) << ITL_BITS
 
+# Factors by which the noise of a client's steps lengthens them: as many as ten random bits tell apart, in fixed point.
+NOISE_BITS = 10
+NOISE_SHIFT = 20
+
 # Numbers of a visit in scratch: when a request reached a stage, was first served there, and left.
 REACHED, STARTED, LEFT = 0, 1, 2
 VISIT_FIELDS = 3
@@ -134,7 +138,7 @@ REQUEST = np.dtype(
         ("llm_stage", "i4"),  # of its way, -1 if there is none
         ("rank", "i8"),  # in an ordered queue, or among the transfers of a link
         ("hop_ps", "i8"),  # when it reaches its decode client, next stage, ...
-        ("joined_ps", "i8"),  # when it joined the queue of a service
+        ("joined_ps", "i8"),  # when it joined the queue of a service, or of a client that had decided its next batch
         ("service_ps", "i8"),
         ("wait_ps", "i8"),
         ("deadline_ps", "i8"),
@@ -202,6 +206,8 @@ CLIENT = np.dtype(
         ("swap_ps", "i8"),
         ("swap_free", "i8"),  # tokens
         ("draft", "i4"),
+        ("ahead", "i4"),  # whether it decides a batch while the step before it runs
+        ("noise", "i8"),  # offset in scratch of the factors of its steps' durations, -1 if none
         ("max_adapters", "i4"),
         ("adapter_ps", "i8"),
         ("adapter_load_ps", "i8"),
@@ -242,6 +248,8 @@ CLIENT = np.dtype(
         ("admissions", "i8"),
         ("waiting_head", "i4"),
         ("waiting_tail", "i4"),
+        ("late_head", "i4"),  # first request that joined when the batch of the coming step was decided
+        ("late_tail", "i4"),
         ("waiting", "i4"),  # services only
         ("batch_head", "i4"),  # services only: first request of the batch under way
         ("running_tail", "i4"),
@@ -272,6 +280,19 @@ CLIENT = np.dtype(
         ("blocked_budget_ps", "i8"),
     ],
     align=True,
+)
+
+# Fields of a client that hold a request's index, -1 for nobody.
+LINKS_OF_CLIENTS = (
+    "waiting_head",
+    "waiting_tail",
+    "late_head",
+    "late_tail",
+    "batch_head",
+    "running_tail",
+    "fresh_head",
+    "prefill_head",
+    "partial",
 )
 
 # A stage lies in scratch, these numbers one after the other; -1 lends never.

@@ -1,6 +1,7 @@
 """The event loop: arrivals, hops of single requests, and client events, in this order when simultaneous."""
 
 from simulator.kernel._compile import compiled, entry
+from simulator.kernel.ahead import decided_ps, join_late, let_in
 from simulator.kernel.blocks import growth_in_run
 from simulator.kernel.completion import end_step
 from simulator.kernel.cost import run_ps
@@ -31,10 +32,10 @@ from simulator.kernel.tiers import begin_fetch, end_fetch
 
 
 @compiled
-def cut_run(world, clients, scratch, c, now):
-    """End a client's run at the next end of a step."""
+def cut_run(world, clients, scratch, c, now, more):
+    """End a client's run at the next end of a step, or ``more`` steps later if it lasts that long."""
     client = clients[c]
-    client.run_steps = steps_ended(client, now) + 1
+    client.run_steps = min(client.run_steps, steps_ended(client, now) + 1 + more)
     reschedule(world, clients, scratch, c, client.step_start_ps + run_ps(client, client.run_steps))
 
 
@@ -45,6 +46,10 @@ def enqueue(world, clients, requests, scratch, c, r, now):
     A request that joins behind others cuts nothing: within a run, what keeps the head waiting stays.
     """
     client = clients[c]
+    if client.ahead == 1 and client.run_steps > 0:
+        if join_late(client, requests, r, now) and client.run_steps > 1:
+            cut_run(world, clients, scratch, c, now, 1)
+        return
     push_back(client, requests, r)
     if client.role == ROLE_SERVICE:
         client.waiting += 1
@@ -53,7 +58,7 @@ def enqueue(world, clients, requests, scratch, c, r, now):
         if client.event_ps > now:
             reschedule(world, clients, scratch, c, now)
     elif client.run_steps > 1 and client.waiting_head == r:
-        cut_run(world, clients, scratch, c, now)
+        cut_run(world, clients, scratch, c, now, 0)
 
 
 @compiled
@@ -99,7 +104,7 @@ def hand_over(world, clients, requests, scratch, r, now):
         if source.event_ps == NEVER:
             reschedule(world, clients, scratch, c, now)
         elif source.run_steps > 1:
-            cut_run(world, clients, scratch, c, now)
+            cut_run(world, clients, scratch, c, now, 0)
     request.state = READY
     enqueue(world, clients, requests, scratch, request.client, r, now)
 
@@ -133,6 +138,8 @@ def client_event(world, clients, requests, scratch, c, now):
         plan_service(world, clients, requests, scratch, c, now)
     else:
         if client.run_steps > 0:
+            if client.late_head >= 0:
+                let_in(client, requests, decided_ps(client))
             end_step(world, clients, requests, scratch, c, now)
         plan(world, clients, requests, scratch, c, now)
 

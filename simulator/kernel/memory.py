@@ -17,6 +17,7 @@ from simulator.kernel.layout import (
     ENTRY_NEWER,
     ITL_BINS,
     LINEAR_KNOTS,
+    LINKS_OF_CLIENTS,
     LOG_FIELDS,
     NEVER,
     PLACE_FIELDS,
@@ -90,9 +91,9 @@ class Memory:
 
 
 def new_clients(count: int) -> npt.NDArray[Any]:
-    """Return records of clients without cache, tiers, link and limits on prompts; the rest is zero."""
+    """Return records of clients without cache, tiers, link, noise and limits on prompts; the rest is zero."""
     clients = np.zeros(count, dtype=CLIENT)
-    for field in ("egress", "cache", "tier", "decode_hint"):
+    for field in ("egress", "cache", "tier", "decode_hint", "noise"):
         clients[field] = -1
     clients["max_prompt"] = np.iinfo(np.int32).max
     return clients
@@ -205,6 +206,7 @@ def allocate(
     table_start = scratch.take(len(tables))
     for table in ("linear", "sequences", "thresholds"):
         clients[table] += table_start
+    clients["noise"] += np.where(clients["noise"] >= 0, table_start, 0)
     world["stages"] = scratch.take(len(stages) * STAGE_FIELDS)
     world["event_heap"] = scratch.take(2 * count)
     way_starts = [scratch.take(len(way) + 1) for way in ways]
@@ -252,8 +254,7 @@ def allocate(
     clients["event_slot"] = np.arange(count)
     clients["free_blocks"] = clients["total_blocks"]
     clients["capacity_tokens"] = (clients["total_blocks"] - clients["state_blocks"]) * clients["block_tokens"]
-    queues = ("waiting_head", "waiting_tail", "running_tail", "fresh_head", "prefill_head", "partial", "batch_head")
-    for queue in queues:
+    for queue in LINKS_OF_CLIENTS:
         clients[queue] = -1
     _place_stages(stages, clients)
 

@@ -2,6 +2,7 @@
 
 from simulator.kernel._compile import compiled
 from simulator.kernel.adapters import is_adapter_refused, take_adapter
+from simulator.kernel.ahead import let_in
 from simulator.kernel.blocks import (
     blocks_for,
     blocks_to_hold,
@@ -36,6 +37,7 @@ from simulator.kernel.layout import (
     WAITING,
 )
 from simulator.kernel.lists import pop_front, push_front, start_running, stop_running
+from simulator.kernel.noise import with_noise
 from simulator.kernel.pipeline import note
 from simulator.kernel.prefix import free_request, look_up, make_room, reference_hits
 from simulator.kernel.speculation import blocks_of_iteration, speculative_growth
@@ -230,14 +232,18 @@ def admit(world, client, requests, scratch, now):
 def admit_from_queue(world, client, requests, scratch, growth, now):
     """Admit from the head of the queue as long as there is room; return the attention time that prefills add."""
     attention = 0
-    while client.waiting_head >= 0:
-        head = requests[client.waiting_head]
-        client.blocked = refusal(world, client, head, scratch, growth)
-        if client.blocked != BLOCKED_NOT:
-            break
-        attention += admit(world, client, requests, scratch, now)
-        growth = growth_of(client, requests, scratch)
-    return attention
+    while True:
+        while client.waiting_head >= 0:
+            head = requests[client.waiting_head]
+            client.blocked = refusal(world, client, head, scratch, growth)
+            if client.blocked != BLOCKED_NOT:
+                break
+            attention += admit(world, client, requests, scratch, now)
+            growth = growth_of(client, requests, scratch)
+        if client.late_head < 0 or client.running > 0:
+            return attention
+        # Nothing was decided ahead.
+        let_in(client, requests, now)
 
 
 @compiled
@@ -282,6 +288,7 @@ def plan(world, clients, requests, scratch, c, now):
     decoded = decodes * (1 + client.draft)
     tokens = client.step_prefill_tokens + decoded
     if tokens == 0:
+        let_in(client, requests, now)
         client.run_steps = 0
         reschedule(world, clients, scratch, c, NEVER)
         return
@@ -301,8 +308,11 @@ def plan(world, clients, requests, scratch, c, now):
             + client.decode_ps
             + client.decode_sequence_ps * decodes
         )
-    # What swaps and loads add passes with this step.
-    once = once or client.extra_ps > 0 or client.draft > 0
+    # What swaps and loads add passes with this step; who joined late may be the head of the queue after it.
+    once = once or client.extra_ps > 0 or client.draft > 0 or client.late_head >= 0
+    if client.noise >= 0:
+        once = True
+        client.step_ps = with_noise(world, client, scratch, c, client.step_ps)
     client.extra_ps = 0
     client.step_growth_ps = client.attention_ps * decodes
     client.run_steps = 1

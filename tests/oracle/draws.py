@@ -1,4 +1,4 @@
-"""Draws: whole numbers that look random, but depend on the seed, the request and a salt alone."""
+"""Draws: whole numbers that look random, but depend on a seed, a request and a salt, or a client's step, alone."""
 
 MASK = 2**32 - 1
 
@@ -13,3 +13,8 @@ def mix(x: int) -> int:
 def draw(seed: int, request: int, salt: int) -> int:
     """The draw of a request for a purpose."""
     return mix((mix((seed + request) & MASK) + salt) & MASK)
+
+
+def draw_of_step(seed: int, client: int, steps_before: int) -> int:
+    """The draw of a client's step."""
+    return draw(seed, 2**32 - 1 - client, mix(steps_before))

@@ -126,7 +126,7 @@ class Simulation:
     def client_of(self, index: int, spec: OracleClientSpec, chunk_tokens: int) -> Client:
         if spec.role == "service":
             return ServiceClient(index, spec)
-        return LlmClient(index, spec, chunk_tokens, [self.tiers[t] for t in spec.tiers], self.happened)
+        return LlmClient(index, spec, chunk_tokens, [self.tiers[t] for t in spec.tiers], self.seed, self.happened)
 
     # -- events
 
@@ -270,12 +270,15 @@ class Simulation:
 
     def llm_event(self, now: int, client: LlmClient) -> None:
         """The end of a step, or a wake-up; then plan."""
+        decided_ps = now
         if client.step is not None:
+            if client.spec.schedules_ahead:
+                decided_ps = client.step.start_ps
             self.end_step(now, client, client.step)
             client.step = None
             client.check_after_step()
         prefilled = [(r, r.prefilled - r.spared) for r in client.running if r.needs_prefill]
-        client.plan(now, self.steps_log)
+        client.plan(now, decided_ps, self.steps_log)
         # A preempted request loses what it had of an unfinished prefill.
         self.tokens_of_lost_prefills += sum(tokens for r, tokens in prefilled if r not in client.running)
 

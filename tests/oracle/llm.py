@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from .adapters import Adapters
 from .cost import linear_cost, prefill_cost, sequences_cost
+from .draws import draw_of_step
 from .memory import Memory, ceil_div
 from .order import Queue
 from .records import (
@@ -29,6 +30,7 @@ class Step:
     spec: OracleClientSpec
     decodes: list[Request]
     chunks: list[tuple[Request, int]]
+    start_ps: int
 
     @property
     def tokens(self) -> int:
@@ -73,12 +75,14 @@ class LlmClient:
         spec: OracleClientSpec,
         chunk_tokens: int,
         tiers: Sequence[Tier],
+        seed: int,
         happened: Counter[str],
     ) -> None:
         check_spec(spec)
         self.index = index
         self.spec = spec
         self.tiers = tiers
+        self.seed = seed
         self.happened = happened
         self.outcome = ClientOutcome()
         self.waiting = Queue(spec.order)
@@ -106,6 +110,7 @@ class LlmClient:
     # -- joining and waking
 
     def join_queue(self, now: int, request: Request) -> None:
+        request.joined_ps = now
         self.waiting.join(request)
         self.wake_if_idle(now)
 
@@ -115,9 +120,12 @@ class LlmClient:
 
     # -- planning
 
-    def plan(self, now: int, log: StepLog) -> None:
-        """Plan the next step and start it, or become idle."""
-        step, blocked_by = self.plan_static(now) if self.spec.policy == "static" else self.plan_dynamic(now)
+    def plan(self, now: int, decided_ps: int, log: StepLog) -> None:
+        """Plan the next step, of those who joined by `decided_ps`, and start it, or become idle."""
+        if self.spec.policy == "static":
+            step, blocked_by = self.plan_static(now)
+        else:
+            step, blocked_by = self.plan_dynamic(now, decided_ps)
         self.check()
         self.outcome.peak_blocks = max(self.outcome.peak_blocks, self.memory.blocks_in_use())
         if step.tokens == 0:
@@ -127,7 +135,7 @@ class LlmClient:
             self.step, self.event_ps = None, None
             return
         in_use = self.adapters.in_use(self.running)
-        duration = step.cost() + self.spec.adapter_ps * len(in_use) + self.added_ps
+        duration = self.with_noise(step.cost() + self.spec.adapter_ps * len(in_use) + self.added_ps)
         self.added_ps = 0
         assert duration >= 0
         self.record(step, duration, blocked_by)
@@ -138,20 +146,22 @@ class LlmClient:
         """Policy `static`: a step, and the reason the head of the queue waits (None if nothing waits)."""
         if self.running:
             assert all(not r.needs_prefill for r in self.running)
-            return Step(self.spec, self.running.copy(), []), BLOCKED_BY_MAX_BATCH if self.waiting else None
+            return Step(self.spec, self.running.copy(), [], now), BLOCKED_BY_MAX_BATCH if self.waiting else None
         chunks: list[tuple[Request, int]] = []
-        blocked_by = self.admit_from_queue(now, chunks)
-        return self.prefills_or_decodes(chunks), blocked_by
+        blocked_by = self.admit_from_queue(now, now, chunks)
+        return self.prefills_or_decodes(now, chunks), blocked_by
 
-    def plan_dynamic(self, now: int) -> tuple[Step, int | None]:
+    def plan_dynamic(self, now: int, decided_ps: int) -> tuple[Step, int | None]:
         """Policies `continuous` and `chunked`; the result as in `plan_static`."""
         preempted = self.preempt_for_growth()
         chunks: list[tuple[Request, int]] = []
         if self.spec.policy == "chunked":
             self.continue_prefill(chunks)
-        blocked_by = BLOCKED_BY_BLOCKS if preempted else self.admit_from_queue(now, chunks)
-        chunked = self.spec.policy == "chunked"
-        step = Step(self.spec, self.memory.decoding(), chunks) if chunked else self.prefills_or_decodes(chunks)
+        blocked_by = BLOCKED_BY_BLOCKS if preempted else self.admit_in_time(now, decided_ps, chunks)
+        if self.spec.policy == "chunked":
+            step = Step(self.spec, self.memory.decoding(), chunks, now)
+        else:
+            step = self.prefills_or_decodes(now, chunks)
         need = self.memory.growth() if step.decodes else 0
         self.memory.cache.make_room(self.memory.free_blocks(), need, self.memory.holders())
         assert self.memory.blocks_in_use() + self.memory.unreferenced_blocks() + need <= self.spec.total_blocks
@@ -159,9 +169,17 @@ class LlmClient:
             request.blocks += self.memory.growth_of(request)
         return step, blocked_by
 
-    def prefills_or_decodes(self, chunks: list[tuple[Request, int]]) -> Step:
+    def prefills_or_decodes(self, now: int, chunks: list[tuple[Request, int]]) -> Step:
         """A step of only prefills, if there are any, else of all decodes."""
-        return Step(self.spec, [], chunks) if chunks else Step(self.spec, self.memory.decoding(), [])
+        return Step(self.spec, [], chunks, now) if chunks else Step(self.spec, self.memory.decoding(), [], now)
+
+    def with_noise(self, duration: int) -> int:
+        """What a step lasts for which the model says `duration`."""
+        if not self.spec.factors:
+            return duration
+        drawn = draw_of_step(self.seed, self.index, self.outcome.steps)
+        self.happened["noise"] += 1
+        return max(1, duration * self.spec.factors[drawn >> 22] // 2**20)
 
     # -- preemption
 
@@ -212,10 +230,24 @@ class LlmClient:
             if chunk > 0:
                 chunks.append((request, chunk))
 
-    def admit_from_queue(self, now: int, chunks: list[tuple[Request, int]]) -> int | None:
+    def admit_in_time(self, now: int, decided_ps: int, chunks: list[tuple[Request, int]]) -> int | None:
+        """Admit among those who joined by `decided_ps`, or among all if nothing runs then; returns as below."""
+        blocked_by = self.admit_from_queue(now, decided_ps, chunks)
+        late = len(self.waiting) - len(self.waiting.joined_by(decided_ps))
+        if late and not self.running:
+            self.happened["nothing decided ahead"] += 1
+            self.happened["nothing decided ahead, head refused"] += blocked_by is not None
+            return self.admit_from_queue(now, now, chunks)
+        if late:
+            self.happened["too late for a batch"] += 1
+            self.happened["too late, others wait"] += blocked_by is not None
+            self.happened["too late, would be head"] += self.waiting.head(now) is not self.waiting.head(decided_ps)
+        assert (blocked_by is not None) == bool(self.waiting.joined_by(decided_ps))
+        return blocked_by
+
+    def admit_from_queue(self, now: int, joined_by_ps: int, chunks: list[tuple[Request, int]]) -> int | None:
         """Admit from the head of the queue; returns why the head left there, if any, was not admitted."""
-        while self.waiting:
-            head = self.waiting.head()
+        while (head := self.waiting.head(joined_by_ps)) is not None:
             obstacle = self.obstacle(head, chunks)
             if obstacle is not None:
                 return obstacle
@@ -302,7 +334,8 @@ class LlmClient:
         outcome.prefill_tokens += sum(chunk for _, chunk in step.chunks)
         outcome.decode_context_tokens += step.context_tokens
         outcome.prefill_pairs += step.prefill_pairs
-        assert (blocked_by is not None) == bool(self.waiting)
+        if not self.spec.schedules_ahead:
+            assert (blocked_by is not None) == bool(self.waiting)
         if blocked_by is not None:
             outcome.blocked_ps[blocked_by] += duration
 
@@ -354,6 +387,8 @@ def check_spec(spec: OracleClientSpec) -> None:
     assert min(spec.link_latency_ps, spec.link_ps_per_token, spec.link_layers) >= 0
     assert min(spec.max_adapters, spec.adapter_ps, spec.adapter_load_ps, spec.eviction_blocks) >= 0
     assert len(spec.thresholds) == spec.draft
+    assert len(spec.factors) in (0, 1024)
+    assert not spec.schedules_ahead or spec.policy != "static"
     if spec.draft > 0:
         assert spec.policy != "static"
         assert not spec.cached

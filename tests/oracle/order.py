@@ -37,11 +37,15 @@ class Queue:
         self.join(request)
         self.requests.insert(0, self.requests.pop())
 
-    def head(self) -> Request:
+    def joined_by(self, time_ps: int) -> list[Request]:
+        return [request for request in self.requests if request.joined_ps <= time_ps]
+
+    def head(self, joined_by_ps: int) -> Request | None:
+        """The first of those that joined by some time, if there are any."""
+        considered = self.joined_by(joined_by_ps)
         if self.order == "fcfs":
-            return self.requests[0]
-        return min(self.requests, key=lambda request: (request.rank, request.index))
+            return considered[0] if considered else None
+        return min(considered, key=lambda request: (request.rank, request.index), default=None)
 
     def remove(self, request: Request) -> None:
-        assert request is self.head()
         self.requests.remove(request)

@@ -54,6 +54,8 @@ class OracleClientSpec:
     always_fetch: bool = False
     write: str = "through"  # "through" | "back" | "none"
     expected: tuple[int, int, int] | None = None  # instead of a cache: latency_ps, chunk and miss in units of 2⁻¹⁰
+    schedules_ahead: bool = False
+    factors: tuple[int, ...] = ()  # of the noise, 1024 of them, in units of 2⁻²⁰; none: no noise
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ class Request:
     deadline_ps: int
     former: int = -1  # the client on which the request that released it finished
     place: int = 0  # of its way: where it is, or on its way to; past the last one when it is done
-    joined_ps: int = -1  # when it joined the queue of the service client it is at
+    joined_ps: int = -1  # when it first joined the queue of the client it is at
     rank: int = 0  # in the queue that it joined last
     generated: int = 0
     prefilled: int = 0

@@ -45,6 +45,12 @@ ROLES = (
     ("prefill", "prefill", "decode", "decode"),
 )
 NO_LIMIT = 2**31 - 1
+# Of noise: between half and one and a half, from nothing to far more, and such that every product has a remainder.
+FACTORS = (
+    tuple(2**19 + i * 2**10 for i in range(1024)),
+    tuple(i * i * 7 for i in range(1024)),
+    tuple(2**20 - 1 + i % 3 for i in range(1024)),
+)
 MOST_REQUESTS = 30
 
 T = TypeVar("T")
@@ -195,6 +201,10 @@ def llm_client(draw: st.DrawFn, role: str, stage: int, order: str, scale: Scale)
         stage=stage,
         order=order,
     )
+    if spec.policy != "static" and chance(draw, 35):
+        spec = replace(spec, schedules_ahead=True)
+    if chance(draw, 12):
+        spec = replace(spec, factors=one_of(draw, *FACTORS))
     if scale.links > 0 and role == "prefill":
         spec = replace(spec, egress=between(draw, -1, scale.links - 1))
     if scale.theme.engines:
