@@ -4,7 +4,10 @@ Definitions (times of one request, i.e. one call of an LLM; a rejected request h
 
 - TTFT: first token − arrival, for requests whose way has an LLM stage.
 - E2E: end of the last stage (without services after the LLM: last token) − arrival.
-- Session: end of the last request of a session − arrival of its first.
+  Both with the way to the engine and back (``request_us`` of its profile, ``frontend_s`` of a request), once a request
+  with an LLM stage: E2E is that, and the time queued and served at each stage, and the hops between them.
+- Session: end of the last request of a session, its way back included − arrival of its first. A request that follows
+  others arrives when their answers are back.
 - TPOT: (last token − first token) / (output tokens − 1), for requests with at least two output tokens.
 - ITL: time between two consecutive tokens of a request, over all tokens of all requests, from a histogram of
   0.8 % wide bins (the upper edge is reported).
@@ -26,6 +29,7 @@ from simulator.kernel.layout import DONE, ITL_BITS, LEFT, REACHED, STARTED, VISI
 from simulator.lowering import Lowered, PoolPlan, ServicePlan, TierPlan
 from simulator.performance.power import energy_j
 from simulator.performance.price import pool_usd_per_hour, service_usd_per_hour, tiers_usd_per_hour
+from simulator.performance.provenance import Status, provenance_of
 from simulator.spec.deployment import Deployment
 from simulator.spec.slo import SLO, LatencyMetric
 from simulator.workload import PS_PER_S
@@ -67,6 +71,9 @@ class PoolUse:
         Share of prompt tokens that the prefix cache and its tiers spared.
     energy_j
         Energy of the pool's accelerators over the span.
+    calibrated
+        Whether its times were fitted to its accelerator and engine: ``yes``, ``transferred`` from others, or by hand
+        (``datasheet``); the worse of :func:`simulator.performance.provenance.provenance`.
     """
 
     name: str
@@ -82,6 +89,7 @@ class PoolUse:
     preemptions: int
     cache_hits: float
     energy_j: float
+    calibrated: Status
 
     @property
     def bottleneck(self) -> str:
@@ -208,15 +216,24 @@ class Result:
         return np.where(self._served, seconds, np.inf)
 
     @cached_property
+    def frontend_s(self) -> Floats:
+        """Time of the way to the engine of the LLM and back, shape (requests,); 0 without an LLM stage."""
+        of_client = np.zeros(max(plan.first + plan.pool.clients for plan in self.lowered.pools))
+        for plan in self.lowered.pools:
+            of_client[plan.first : plan.first + plan.pool.clients] = plan.request_s
+        client = self._requests["prefill_client"]
+        return np.where(self._with_llm & (client >= 0), of_client[client], 0.0)
+
+    @cached_property
     def ttft_s(self) -> Floats:
         """Time to first token, infinite if rejected, shape (n,): of requests whose way has an LLM stage."""
-        seconds = self._since_arrival_s("first_token_ps")
+        seconds = self._since_arrival_s("first_token_ps") + self.frontend_s
         return seconds if self._with_llm.all() else seconds[self._with_llm]
 
     @cached_property
     def e2e_s(self) -> Floats:
         """End-to-end latency, infinite if rejected, shape (n,): of requests that pass any stage."""
-        seconds = self._since_arrival_s("done_ps")
+        seconds = self._since_arrival_s("done_ps") + self.frontend_s
         return seconds if self._with_stage.all() else seconds[self._with_stage]
 
     @cached_property
@@ -224,10 +241,11 @@ class Result:
         """Time from the arrival of a session's first request to the end of its last, shape (sessions,)."""
         sessions = self.lowered.requests.sessions
         if sessions is None:
-            return self._since_arrival_s("done_ps")
+            return self._since_arrival_s("done_ps") + self.frontend_s
         first = sessions.first_rows
         last = np.append(first[1:], len(self._requests)) - 1
         seconds = (self._requests["done_ps"][last] - self._requests["arrival_ps"][first]) / PS_PER_S
+        seconds += self.frontend_s[last]
         return np.where(self._served[last], seconds, np.inf)
 
     @cached_property
@@ -371,6 +389,7 @@ class Result:
                 compute / clients,
                 memory / clients,
             ),
+            calibrated=provenance_of(plan.engine).calibrated,
         )
 
     @cached_property
@@ -490,6 +509,9 @@ class Result:
     def requests(self) -> pd.DataFrame:
         """Return one row a request: times in seconds, tokens, clients, preemptions; missing where there is none.
 
+        ``frontend_s`` is the way to the engine and back, part of ``ttft_s`` and ``e2e_s``; all else is by the engine's
+        clock, as if a request were there at ``arrival_s``.
+
         For each stage ``<stage>_queue_s`` and ``<stage>_service_s``: the time from reaching it until it was first
         served there (at an LLM stage: admitted), and from then until it left, summed over its visits.
         """
@@ -509,6 +531,7 @@ class Result:
             "arrival_s": rows["arrival_ps"] / PS_PER_S,
             "prompt_tokens": rows["prompt_tokens"],
             "output_tokens": np.where(llm, rows["output_tokens"], 0),
+            "frontend_s": known(self.frontend_s[passing], passing),
             "queue_s": known(self.queue_s[llm], llm),
             "service_s": known(self.service_s[passing], passing),
             "ttft_s": known(self.ttft_s, llm),

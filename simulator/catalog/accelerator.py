@@ -27,11 +27,14 @@ class ScaleUp(Spec):
         Start-up time of one hop of a collective (the alpha of an alpha-beta model), microseconds.
     devices
         Largest number of devices that are normally sold as one such domain.
+    link
+        Measured kind of link in ``links.yaml``, whose start-up replaces ``latency_us``; None where there is none.
     """
 
     gb_per_s: Positive
     latency_us: Annotated[float, Field(ge=0)]
     devices: Count
+    link: str | None = None
 
     @property
     def bytes_per_s(self) -> float:
@@ -70,6 +73,8 @@ class Accelerator(Spec):
         Links inside a server or pod.
     scale_out_gb_per_s
         Network bandwidth per device between servers, one direction, 1e9 bytes per second.
+    scale_out_link
+        Measured kind of network in ``links.yaml``; None where there is none.
     tdp_w, idle_w
         Board power at the limit and with an engine loaded but no kernel running, watts.
     price_usd_per_hour
@@ -88,6 +93,7 @@ class Accelerator(Spec):
     streaming_multiprocessors: Count | None
     scale_up: ScaleUp
     scale_out_gb_per_s: Positive
+    scale_out_link: str | None = None
     tdp_w: Positive
     idle_w: Annotated[float, Field(ge=0)]
     price_usd_per_hour: Annotated[float, Field(ge=0)]

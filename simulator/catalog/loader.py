@@ -1,4 +1,4 @@
-"""Look up accelerators, processors, memory tiers and models by name."""
+"""Look up accelerators, their kernels, engines, processors, memory tiers and models by name."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ import yaml
 from simulator.catalog.accelerator import Accelerator
 from simulator.catalog.cpu import Cpu
 from simulator.catalog.huggingface import model_from_config
+from simulator.catalog.kernel_profile import KernelProfile
+from simulator.catalog.link_profile import LinkProfile
 from simulator.catalog.model import Model
 from simulator.catalog.tier import TierMemory
 from simulator.errors import unknown_name
+from simulator.spec.engine_profile import EngineProfile
 
 # The C parser is several times faster, but not every build of PyYAML has it.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -60,6 +63,64 @@ def cpu(name: str) -> Cpu:
     return Cpu.parse({"name": name, **entries[name]}, source=f"cpus.yaml: {name}")
 
 
+@cache
+def link_profile(name: str) -> LinkProfile:
+    """Return what collectives reach on a kind of link.
+
+    Parameters
+    ----------
+    name
+        One of :func:`link_profile_names`.
+
+    Raises
+    ------
+    SpecError
+        If the catalog has no such kind of link; close names are suggested.
+    """
+    entries = _entries("links.yaml")
+    if name not in entries:
+        raise unknown_name("link", name, entries)
+    return LinkProfile.parse({"name": name, **entries[name]}, source=f"links.yaml: {name}")
+
+
+@cache
+def link_profile_names() -> tuple[str, ...]:
+    """Return the names of all catalogued kinds of links, sorted."""
+    return tuple(sorted(_entries("links.yaml")))
+
+
+def engine_profile(name_or_path: str) -> EngineProfile:
+    """Return what a version of an engine adds to its kernels.
+
+    Parameters
+    ----------
+    name_or_path
+        One of :func:`engine_names`, or a path that ends in ``.yaml``. A file is read anew each time.
+
+    Raises
+    ------
+    SpecError
+        If the catalog has no such engine, or the file cannot be used.
+    """
+    if name_or_path.endswith((".yaml", ".yml")):
+        return EngineProfile.from_yaml(name_or_path)
+    return _catalogued_engine(name_or_path)
+
+
+@cache
+def engine_names() -> tuple[str, ...]:
+    """Return the names of all catalogued engines, sorted."""
+    return tuple(sorted(_entries("engines.yaml")))
+
+
+@cache
+def _catalogued_engine(name: str) -> EngineProfile:
+    entries = _entries("engines.yaml")
+    if name not in entries:
+        raise unknown_name("engine", name, entries)
+    return EngineProfile.parse({"name": name, **entries[name]}, source=f"engines.yaml: {name}")
+
+
 def device(name: str) -> Accelerator | Cpu:
     """Return a catalogued accelerator or server processor.
 
@@ -78,6 +139,24 @@ def device(name: str) -> Accelerator | Cpu:
     if name in _entries("accelerators.yaml"):
         return accelerator(name)
     raise unknown_name("device", name, (*cpu_names(), *accelerator_names()))
+
+
+@cache
+def kernel_profile(accelerator_name: str) -> KernelProfile:
+    """Return what the kernels of an accelerator reach: fitted to it, to its nearest relative, or set by hand.
+
+    Parameters
+    ----------
+    accelerator_name
+        Any name; one without an entry gets the hand-set shares of the datasheet.
+    """
+    entries = _entries("kernels.yaml")
+    entry = entries.get(accelerator_name, entries["datasheet"])
+    relative = entry.get("transferred_from")
+    if relative is not None:
+        unmeasured = {"calibrated": "transferred", "residuals": {}}
+        entry = entries[relative] | unmeasured | entry
+    return KernelProfile.parse(entry | {"name": accelerator_name}, source=f"kernels.yaml: {accelerator_name}")
 
 
 @cache

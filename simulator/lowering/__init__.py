@@ -11,7 +11,7 @@ import numpy.typing as npt
 from simulator.errors import SpecError
 from simulator.kernel import Memory, allocate, new_clients, new_stages
 from simulator.kernel.layout import NEVER, ROLE_PREFILL
-from simulator.lowering.calls import end_of_window, request_records
+from simulator.lowering.calls import end_of_window, reply_ps_of_ways, request_records
 from simulator.lowering.codes import KEEPS, ORDERS, POLICIES, QUANTITIES, ROLES, ROUTERS, WRITES
 from simulator.lowering.pools import (
     PoolPlan,
@@ -105,7 +105,7 @@ def lower(
         reused = replace(requests.prefixes, prompt_chunks=reused_chunks(requests.prefixes))
         requests = replace(requests, prefixes=reused)
     last = None if window_requests is None else end_of_window(requests, 0, window_requests)
-    rows = request_records(requests, plan, 0, last)
+    rows = request_records(requests, plan, 0, last, reply_ps=reply_ps_of_ways(plan, deployment.pools))
     tables = Tables()
     clients = new_clients(
         sum(pool.clients for pool in deployment.pools) + sum(service.clients for service in deployment.services)

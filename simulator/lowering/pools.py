@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -12,27 +12,41 @@ import numpy.typing as npt
 from simulator.errors import SpecError
 from simulator.kernel.layout import COEFFICIENT_SHIFT
 from simulator.lowering.codes import ORDERS, POLICIES, ROLES, WRITES
+from simulator.lowering.noise import noise_factors
 from simulator.lowering.tables import Tables, engine_tables
-from simulator.performance.engine import Engine, engine_of
-from simulator.performance.kv_transfer import hand_over_bytes, kv_bytes_per_token_of_client
+from simulator.performance.engine import Engine, engine_of, profile_of
+from simulator.performance.engine_defaults import with_engine_defaults
+from simulator.performance.kv_transfer import (
+    NETWORK_SHARE,
+    hand_over_bytes,
+    kv_bytes_per_token_of_client,
+    start_up_s,
+)
 from simulator.performance.memory import kv_blocks, state_blocks, window_share
 from simulator.performance.speculation import acceptance_thresholds
 from simulator.performance.step_cost import StepCost
 from simulator.spec.deployment import Deployment, Pool
 from simulator.workload import PS_PER_S
 
+HOP_S: Final = 10e-6
+"""Time in which a finished request reaches the next stage where the link says nothing else, seconds, by hand."""
+
 _FIXED_POINT = PS_PER_S * (1 << COEFFICIENT_SHIFT)
 
 
 @dataclass(frozen=True)
 class PoolPlan:
-    """A pool as it was lowered: its clients are ``first`` … ``first + pool.clients - 1``."""
+    """A pool as it was lowered: its clients are ``first`` … ``first + pool.clients - 1``.
+
+    ``request_s`` is a request's way to the engine and back, which no other request waits for.
+    """
 
     pool: Pool
     engine: Engine
     cost: StepCost
     first: int
     blocks: int
+    request_s: float
 
 
 def check_stages(deployment: Deployment, llm_stages: Sequence[str]) -> None:
@@ -55,25 +69,35 @@ def check_stages(deployment: Deployment, llm_stages: Sequence[str]) -> None:
 def hand_over_ps(pool: Pool, deployment: Deployment) -> tuple[int, int]:
     """Return the start-up time of a KV transfer from a pool and its time per prompt token, picoseconds.
 
-    What a request has besides its growing KV (recurrent state, windows) is counted as start-up. Without a rate in the
-    specification it is that of the slowest network among the client that sends and those that may receive, each with
-    the links of all its accelerators.
+    What a request has besides its growing KV (recurrent state, windows) is counted as start-up. Where the specification
+    gives no rate it is the measured share of the slowest network among the client that sends and those that may
+    receive, each with the links of all its accelerators; where it gives no start-up, the measured one for each layer.
     """
-    link = deployment.link
+    link, engine = deployment.link, engine_of(pool)
     ends = [pool, *(end for end in deployment.pools if end.role == "decode" and end.stage == pool.stage)]
     # A request lies on one rank of data parallelism.
-    rate = min(engine_of(end).accelerator.scale_out_bytes_per_s * end.tp * end.pp for end in ends)
+    rate = min(engine_of(end).accelerator.scale_out_bytes_per_s * end.tp * end.pp for end in ends) * NETWORK_SHARE
     if link.gb_per_s:
         rate = link.gb_per_s * 1e9
-    per_token, constant = hand_over_bytes(engine_of(pool))
-    start_up_s = link.latency_us * 1e-6 + (constant / rate if pool.role == "prefill" else 0.0)
-    return round(start_up_s * PS_PER_S), max(1, round(per_token / rate * PS_PER_S))
+    per_token, constant = hand_over_bytes(engine)
+    sends = pool.role == "prefill"
+    measured_s = start_up_s(engine, layer_wise=link.layer_wise) if sends else HOP_S
+    begin_s = measured_s if link.latency_us is None else link.latency_us * 1e-6
+    begin_s += constant / rate if sends else 0.0
+    return round(begin_s * PS_PER_S), max(1, round(per_token / rate * PS_PER_S))
 
 
 def plan_pool(pool: Pool, first: int) -> PoolPlan:
     """Return the plan of a pool whose clients begin at ``first``."""
+    pool = with_engine_defaults(pool)
     engine = engine_of(pool)
-    return PoolPlan(pool, engine, engine_tables(engine)[0], first, kv_blocks(pool))
+    return PoolPlan(pool, engine, engine_tables(engine)[0], first, kv_blocks(pool), request_s(pool))
+
+
+def request_s(pool: Pool) -> float:
+    """Return the time of a request's way to a pool's engine and back, seconds."""
+    profile = profile_of(pool)
+    return profile.request_us * 1e-6 * profile.host_slowdown.get(pool.accelerator, 1.0)
 
 
 def fill_pool(clients: npt.NDArray[Any], plan: PoolPlan, deployment: Deployment, tables: Tables) -> None:
@@ -84,6 +108,7 @@ def fill_pool(clients: npt.NDArray[Any], plan: PoolPlan, deployment: Deployment,
     clients["role"] = ROLES[pool.role]
     clients["policy"] = POLICIES[pool.batching.policy]
     clients["order"] = ORDERS[pool.batching.order]
+    clients["ahead"] = pool.batching.schedule_ahead
     clients["group"] = np.arange(pool.clients) * pool.groups // pool.clients
     clients["max_batch"] = pool.batching.max_batch_requests
     clients["token_budget"] = pool.batching.token_budget_tokens
@@ -119,6 +144,8 @@ def fill_pool(clients: npt.NDArray[Any], plan: PoolPlan, deployment: Deployment,
         thresholds = acceptance_thresholds(pool.speculation)
         clients["draft"] = len(thresholds)
         clients["thresholds"] = tables.add(thresholds)
+    if pool.step_noise_cv:
+        clients["noise"] = tables.add(noise_factors(pool.step_noise_cv))
     if pool.prefix_cache:
         clients["cache"] = 0
         clients["write"] = WRITES[pool.prefix_cache.write]

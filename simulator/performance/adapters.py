@@ -93,8 +93,8 @@ def adapter_products(engine: Engine, c: Coefficients, tokens: Floats, stage: Sta
             kernel(
                 2.0 * tokens * rank * width,
                 tokens * (width + 2 * rank) * ACTIVATION_BYTES,
-                engine.flops_16bit_per_s * c.gemm_peak,
-                engine.accelerator.memory_bandwidth_bytes_per_s * c.memory_peak,
+                engine.flops_16bit_per_s * c.kernels.product("bf16").compute_share,
+                engine.accelerator.memory_bandwidth_bytes_per_s * c.kernels.memory_share,
             )
             * count
         )
@@ -107,7 +107,7 @@ def adapter_read_s(engine: Engine, c: Coefficients) -> float:
     With pp stages an adapter is read for every micro-batch that holds one of its sequences; one is assumed.
     """
     most = max(adapter_bytes(engine, stage) for stage in engine.stages)
-    return most / (engine.accelerator.memory_bandwidth_bytes_per_s * c.memory_peak)
+    return most / (engine.accelerator.memory_bandwidth_bytes_per_s * c.kernels.memory_share)
 
 
 def adapter_load_s(engine: Engine) -> float:

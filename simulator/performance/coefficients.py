@@ -1,46 +1,61 @@
-"""Coefficients set by hand: what kernels reach of a chip's peaks, and what an engine adds to a step.
-
-They are round numbers between published measurements, the same for all chips: vendor libraries reach
-70-80 % of dense peak and 80-90 % of memory bandwidth on large operands, and engines with captured graphs leave one to a
-few microseconds between kernels. Calibrated profiles per engine version replace them (issue "Fidelity").
-"""
+"""What the cost model multiplies with: coefficients of an accelerator's kernels, and overheads of an engine."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
+
+from simulator import catalog
+from simulator.catalog import Accelerator, KernelProfile
+from simulator.performance.engine_overheads import EngineOverheads
+from simulator.spec.engine_profile import EngineProfile
 
 
 @dataclass(frozen=True)
 class Coefficients:
-    """Efficiencies (fractions of peak) and overheads (seconds).
+    """Kernels and engine.
 
     Attributes
     ----------
-    gemm_peak, attention_peak
-        Share of dense peak that large matrix products and prefill attention reach.
-    memory_peak
-        Share of memory bandwidth that streaming kernels reach.
-    link_peak
-        Share of link bandwidth that large collectives and transfers reach.
-    step_s
-        Scheduling, input preparation and launch of a step.
-    layer_s
-        Gaps between the kernels of a layer.
-    sequence_s
-        Sampling, detokenisation and bookkeeping of one sequence in a step.
-    expert_imbalance
-        Visits of the busiest of several expert-parallel ranks over the mean: near 1 where busy experts are replicated
-        by load (DeepSeek-V3, arXiv:2412.19437, section 3.4), above where they are not.
+    kernels
+        What kernels reach of the accelerator's peaks (``catalog/kernels.yaml``).
+    engine
+        What an engine adds.
     """
 
-    gemm_peak: float = 0.70
-    attention_peak: float = 0.60
-    memory_peak: float = 0.90
-    link_peak: float = 0.75
-    step_s: float = 1.5e-3
-    layer_s: float = 15e-6
-    sequence_s: float = 5e-6
-    expert_imbalance: float = 1.2
+    kernels: KernelProfile
+    engine: EngineOverheads
+
+    @property
+    def link_peak(self) -> float:
+        """Share of link bandwidth that large collectives and transfers reach."""
+        return self.engine.link_peak
 
 
-BY_HAND = Coefficients()
+BY_HAND: Final = Coefficients(catalog.kernel_profile("datasheet"), EngineOverheads())
+"""Round shares of the datasheet's peaks, the same for all chips."""
+
+
+def coefficients_of(
+    accelerator: Accelerator, profile: EngineProfile | None = None, accelerators: int = 1
+) -> Coefficients:
+    """Return the coefficients of an engine on an accelerator; without an engine its overheads are set by hand.
+
+    Measured kernels have their launches in their start-up times; the gap between kernels that is set by hand stands for
+    them where kernels have none, and is left out elsewhere.
+
+    Parameters
+    ----------
+    accelerator
+        Whose kernels: calibrated, transferred from a relative, or set by hand.
+    profile
+        The engine.
+    accelerators
+        How many a client has.
+    """
+    kernels = catalog.kernel_profile(accelerator.name)
+    overheads = EngineOverheads()
+    if profile is not None:
+        overheads = EngineOverheads.of(profile, accelerator.name, accelerators)
+        kernels = kernels.inside(profile.launch_share, profile.compute_slowdown.get(accelerator.name, 1.0))
+    return Coefficients(kernels, overheads if kernels.calibrated == "datasheet" else replace(overheads, layer_s=0.0))

@@ -7,21 +7,22 @@ The operators are those of :mod:`simulator.performance.layers`; what differs is 
   7.4 to 8.1 ms for 24 layers, the same for 4 to 2048 tokens; within 6 %). Its benchmark reads the clock without waiting
   for the GPU, so it tells the launch time and nothing of the arithmetic, whose efficiency is that of the LLM engine.
 - Decoders (guards) run in an LLM engine and cost what a prefill of it costs.
-- On processors, every operator starts and joins the cores, which adds ``CPU.layer_s`` to a layer.
+- On processors, every operator starts and joins the cores, which adds ``CPU.engine.layer_s`` to a layer.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
-from simulator.catalog import Accelerator, Cpu, Model, ScaleUp
+from simulator.catalog import Accelerator, Cpu, Model, ScaleUp, kernel_profile
 from simulator.errors import SpecError
 from simulator.performance.attention import prefill_s_per_pair
-from simulator.performance.coefficients import BY_HAND, Coefficients
+from simulator.performance.coefficients import Coefficients, coefficients_of
 from simulator.performance.engine import Engine
+from simulator.performance.engine_overheads import EngineOverheads
 from simulator.performance.layers import layers, output_head
 from simulator.performance.memory import RUNTIME_BYTES
 from simulator.performance.roofline import Floats, Work, wait
@@ -29,8 +30,8 @@ from simulator.performance.roofline import Floats, Work, wait
 HOST_S_PER_LAYER: Final = 3.2e-4
 """Time in which Python launches the operators of one layer, seconds."""
 
-CPU: Final = Coefficients(gemm_peak=0.5, attention_peak=0.3, memory_peak=0.75, layer_s=150e-6)
-"""Processors, by hand: libraries reach about half of the vector or AMX peak and three quarters of the bandwidth."""
+CPU: Final = Coefficients(kernel_profile("cpu"), EngineOverheads(layer_s=150e-6))
+"""Processors: kernels by hand, and the time to start and join the cores for a layer."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,9 @@ class Network:
         model = self.engine.model
         work = self.device_tokens(tokens, attention_tokens)
         if model.kind == "decoder":
-            return work + wait(self.coefficients.step_s, tokens)
+            return work + wait(self.coefficients.engine.step_s, tokens)
         seconds = np.maximum(work.seconds, HOST_S_PER_LAYER * model.layers)
-        return Work(seconds, work.compute_s, work.memory_s, work.link_s)
+        return replace(work, seconds=seconds)
 
     def device_tokens(self, tokens: Floats, attention_tokens: float) -> Work:
         """Return the part of :meth:`tokens` that the devices do; the host is not counted."""
@@ -76,7 +77,7 @@ class Network:
         keys = min(attention_tokens, model.max_context_tokens) * (1.0 if model.kind == "encoder" else 0.5)
         attention_s = share * keys * prefill_s_per_pair(engine, c)
         work = layers(engine, c, np.maximum(share, 1.0))
-        return Work(work.seconds + attention_s, work.compute_s + attention_s, work.memory_s, work.link_s)
+        return replace(work, seconds=work.seconds + attention_s, compute_s=work.compute_s + attention_s)
 
     def sequences(self, sequences: Floats) -> Work:
         """Return the work besides for so many sequences: the output head and bookkeeping; an encoder has no head."""
@@ -84,9 +85,8 @@ class Network:
         if self.engine.model.kind == "decoder":
             work = output_head(self.engine, c, sequences / self.devices)
             idle = sequences <= 0  # no batch, no read of the head
-            zero = np.zeros_like(work.seconds)
-            return Work(*(np.where(idle, zero, part) for part in (work.seconds, work.compute_s, work.memory_s, zero)))
-        return wait(sequences * c.sequence_s, sequences)
+            return Work(*(np.where(idle, 0.0, part) for part in work.parts))
+        return wait(sequences * c.engine.sequence_s, sequences)
 
 
 def network(model: Model, device: Accelerator | Cpu, devices: int) -> Network:
@@ -106,7 +106,7 @@ def network(model: Model, device: Accelerator | Cpu, devices: int) -> Network:
             f"device: {model.name} needs {needed / 1e9:.1f} GB and one {device.name} has "
             f"{device.usable_memory_bytes / 1e9:.1f} GB; choose a smaller model or a larger device"
         )
-    return Network(engine, BY_HAND if isinstance(device, Accelerator) else CPU, devices)
+    return Network(engine, coefficients_of(device) if isinstance(device, Accelerator) else CPU, devices)
 
 
 def _as_accelerator(cpu: Cpu) -> Accelerator:

@@ -9,9 +9,11 @@ from simulator import catalog
 from simulator.catalog import Accelerator, Model
 from simulator.errors import SpecError
 from simulator.performance.pipeline import Stage, even_layers, stages
+from simulator.performance.roofline import Chip
 from simulator.performance.topology import Group, group_of, topology_of
 from simulator.spec.adapters import Adapters
 from simulator.spec.deployment import Pool
+from simulator.spec.engine_profile import EngineProfile
 from simulator.spec.lookup import Lookup
 from simulator.spec.speculation import Speculation
 from simulator.spec.topology import Topology
@@ -38,6 +40,10 @@ class Engine:
         Tokens of the largest step without prompts, as far as the cost depends on it (``Model.modality_experts``).
     draft
         The draft model of :attr:`speculation`, on the same accelerators.
+    profile
+        What the engine adds to its kernels; overheads set by hand if absent.
+    expert_skew
+        Exponent of the power law by which tokens visit experts (:mod:`simulator.performance.experts`).
     """
 
     model: Model
@@ -54,6 +60,8 @@ class Engine:
     speculation: Speculation | None = None
     draft: Engine | None = None
     lookup: Lookup | None = None
+    profile: EngineProfile | None = None
+    expert_skew: float = 0.0
 
     @cached_property
     def stages(self) -> tuple[Stage, ...]:
@@ -95,19 +103,37 @@ class Engine:
         return BYTES_PER_ELEMENT[self.weights]
 
     @property
+    def compute_precision(self) -> str:
+        """What products with weights are computed in; 16 bits where the chip has no units for the weights."""
+        precisions = self.accelerator.peak_tflops
+        return self.weights if self.weights in precisions else "bf16" if "bf16" in precisions else "fp16"
+
+    @property
     def flops_per_s(self) -> float:
         """Peak of the matrix units at the weights' precision.
 
         A chip without units for it expands the weights to bf16 on the fly (weight-only quantisation).
         """
-        precisions = self.accelerator.peak_tflops
-        usable = self.weights if self.weights in precisions else "bf16" if "bf16" in precisions else "fp16"
-        return self.accelerator.peak_flops(usable)
+        return self.accelerator.peak_flops(self.compute_precision)
 
     @property
     def flops_16bit_per_s(self) -> float:
         """Peak of the matrix units at 16 bits, for attention and what is not quantised."""
         return self.accelerator.peak_flops("bf16" if "bf16" in self.accelerator.peak_tflops else "fp16")
+
+    @property
+    def chip(self) -> Chip:
+        """Peaks for products with weights."""
+        return self._chip(self.flops_per_s)
+
+    @property
+    def chip_16bit(self) -> Chip:
+        """Peaks for attention and what is not quantised."""
+        return self._chip(self.flops_16bit_per_s)
+
+    def _chip(self, flops_per_s: float) -> Chip:
+        accelerator = self.accelerator
+        return Chip(flops_per_s, accelerator.memory_bandwidth_bytes_per_s, accelerator.streaming_multiprocessors)
 
     @property
     def kv_bytes_per_token_per_layer(self) -> float:
@@ -210,10 +236,12 @@ def engine_of(pool: Pool) -> Engine:
     """
     check_pool(pool)
     names = [pool.model, pool.speculation.draft_model or "" if pool.speculation else ""]
-    # A model in a file may have changed since it was last read.
-    build = _engine.__wrapped__ if any(name.endswith(".json") for name in names) else _engine
+    profile = profile_of(pool)
+    catalogued = isinstance(pool.engine, str) and pool.engine in catalog.engine_names()
+    # What is in a file may have changed since it was last read, and a profile given in full has no name to go by.
+    build = _engine if catalogued and not any(name.endswith(".json") for name in names) else _engine.__wrapped__
     decodes = 0
-    if catalog.model(pool.model).modality_experts:
+    if catalog.model(pool.model).modality_experts or profile.prompt_step_us:
         drafted = pool.speculation.draft_tokens if pool.speculation else 0
         decodes = pool.batching.max_batch_requests * (1 + drafted)
     return build(
@@ -227,7 +255,33 @@ def engine_of(pool: Pool) -> Engine:
         pool.adapters,
         pool.speculation,
         pool.lookup,
+        _ByName(profile),
+        pool.expert_skew,
     )
+
+
+def profile_of(pool: Pool) -> EngineProfile:
+    """Return the profile of a pool's engine.
+
+    Raises
+    ------
+    SpecError
+        If there is no such engine, or its file cannot be used.
+    """
+    return catalog.engine_profile(pool.engine) if isinstance(pool.engine, str) else pool.engine
+
+
+@dataclass(frozen=True)
+class _ByName:
+    """An engine's profile that is told from others by its name."""
+
+    profile: EngineProfile
+
+    def __hash__(self) -> int:
+        return hash(self.profile.name)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ByName) and self.profile.name == other.profile.name
 
 
 @lru_cache(maxsize=1024)
@@ -242,6 +296,8 @@ def _engine(
     adapters: Adapters | None,
     speculation: Speculation | None,
     lookup: Lookup | None,
+    named: _ByName,
+    expert_skew: float,
 ) -> Engine:
     model, accelerator = catalog.model(model_name), catalog.accelerator(accelerator_name)
     tp, pp, dp, ep = degrees
@@ -277,6 +333,8 @@ def _engine(
         adapters=adapters,
         speculation=speculation,
         lookup=lookup,
+        profile=named.profile,
+        expert_skew=expert_skew,
     )
     if speculation and speculation.draft_model:
         return replace(engine, draft=_draft(engine, speculation.draft_model))
@@ -293,7 +351,9 @@ def _draft(engine: Engine, name: str) -> Engine:
         raise SpecError(
             f"speculation.draft_model: tp {engine.tp} does not divide {name}; allowed: {', '.join(map(str, allowed))}"
         )
-    draft = Engine(model, engine.accelerator, engine.tp, engine.weights, engine.kv, dp=engine.dp)
+    draft = Engine(
+        model, engine.accelerator, engine.tp, engine.weights, engine.kv, dp=engine.dp, profile=engine.profile
+    )
     return replace(draft, topology=engine.topology)
 
 

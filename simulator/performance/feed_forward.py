@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from simulator.performance.coefficients import Coefficients
 from simulator.performance.collectives import all_gather, all_to_all, reduce_scatter
 from simulator.performance.engine import Engine
+from simulator.performance.experts import distinct_experts, grouped_product
 from simulator.performance.matrix_product import ACTIVATION_BYTES, gemm
-from simulator.performance.roofline import Floats, Work, kernel, stream
+from simulator.performance.operators import Operator
+from simulator.performance.roofline import Floats, Work, stream
 
 
 def per_rank(engine: Engine, tokens: Floats) -> Floats:
@@ -16,12 +20,14 @@ def per_rank(engine: Engine, tokens: Floats) -> Floats:
     return tokens if engine.dp == 1 else np.ceil(tokens / engine.dp)
 
 
-def dense_feed_forward(engine: Engine, c: Coefficients, tokens: Floats, width: float) -> Work:
-    """Return the work of one feed-forward block of a total inner width, split over the accelerators."""
-    inner = width / engine.tp
+def dense_operators(engine: Engine, c: Coefficients, tokens: Floats, width: float, layers: float) -> list[Operator]:
+    """Return the products of one feed-forward block of a total inner width, split over the accelerators."""
+    inner, hidden = width / engine.tp, engine.model.hidden
     up = 2 if engine.model.gated_mlp else 1
-    hidden = engine.model.hidden
-    return gemm(engine, c, tokens, hidden, up * inner) + gemm(engine, c, tokens, int(inner), hidden)
+    return [
+        Operator("gate and up" if up == 2 else "up", gemm(engine, c, tokens, hidden, up * inner), layers),
+        Operator("down", gemm(engine, c, tokens, int(inner), hidden), layers),
+    ]
 
 
 def second_modality(engine: Engine, c: Coefficients, tokens: Floats) -> Work:
@@ -33,59 +39,53 @@ def second_modality(engine: Engine, c: Coefficients, tokens: Floats) -> Work:
     model = engine.model
     weights = model.mlp_parameters(model.intermediate) / engine.tp * engine.weight_bytes_per_element
     moved = np.where(tokens > engine.most_decodes / (engine.dp * engine.pp), weights, 0.0)
-    return stream(moved, engine.accelerator.memory_bandwidth_bytes_per_s * c.memory_peak)
+    return stream(moved, engine.accelerator.memory_bandwidth_bytes_per_s * c.kernels.memory_share)
 
 
-def distinct_experts(experts: int, visited: float, of: int, tokens: Floats) -> Floats:
-    """Return how many of some experts a batch hits: ``experts · (1 − (1 − visited / of)^tokens)``.
+def mixture_operators(engine: Engine, c: Coefficients, tokens: Floats, layers: float) -> list[Operator]:
+    """Return the operators of one mixture-of-experts block on the busiest accelerator, without its all-reduce.
 
-    Parameters
-    ----------
-    experts
-        Experts looked at, e.g. those of one accelerator.
-    visited, of
-        Experts that a token visits, of how many; routing is uniform.
-    tokens
-        Tokens of the batch, any shape.
-    """
-    if visited == of:
-        return np.full_like(tokens, experts)
-    return np.asarray(experts * -np.expm1(tokens * np.log1p(-visited / of)))
-
-
-def mixture_feed_forward(engine: Engine, c: Coefficients, tokens: Floats) -> Work:
-    """Return the work of one mixture-of-experts block on the busiest accelerator, without its all-reduce.
-
-    T tokens of all ranks that visit k of E experts each hit ``E/ep (1 − (1 − k/E)^T)`` distinct ones of the ``E/ep`` on
-    a rank, whose weights are read once; operations grow with the ``T k / ep`` visits of a rank, times
-    ``expert_imbalance`` on the busiest of several. The router and shared experts see the tokens of one data-parallel
+    T tokens of all ranks that visit k of E experts each hit ``Σ 1 − (1 − p)^T`` distinct ones by their popularity p, of
+    which a rank has ``1 / ep`` and whose weights are read once; operations grow with the ``T k / ep`` visits of a rank,
+    times ``expert_imbalance`` on the busiest of several: which experts a rank holds, and how often, is the engine's
+    doing, and not taken from their popularity. The router and shared experts see the tokens of one data-parallel
     rank.
 
     Parameters
     ----------
     tokens
         Tokens of all data-parallel ranks, any shape.
+    layers
+        Layers with such a block.
     """
     model, moe = engine.model, engine.model.moe
     assert moe is not None
-    distinct = distinct_experts(moe.experts // engine.ep, moe.experts_per_token, moe.experts, tokens)
+    part = moe.experts // engine.ep
+    distinct = distinct_experts(part, moe.experts_per_token, moe.experts, tokens, alpha=engine.expert_skew)
     elements = model.expert_parameters / (engine.tp * engine.dp / engine.ep)
     visits = tokens * moe.experts_per_token
     if engine.ep > 1:
-        visits = visits / engine.ep * c.expert_imbalance
-    work = kernel(
-        2.0 * visits * elements,
-        distinct * elements * engine.weight_bytes_per_element + visits * 2 * model.hidden * ACTIVATION_BYTES,
-        engine.flops_per_s * c.gemm_peak,
-        engine.accelerator.memory_bandwidth_bytes_per_s * c.memory_peak,
+        visits = visits / engine.ep * c.engine.expert_imbalance
+    experts = grouped_product(
+        visits,
+        distinct,
+        elements,
+        model.hidden,
+        weight_bytes=engine.weight_bytes_per_element,
+        chip=engine.chip,
+        kernels=c.kernels.experts(engine.weights, engine.compute_precision),
     )
     own = per_rank(engine, tokens)
-    work += gemm(engine, c, own, model.hidden, moe.experts, quantised=False)
+    operators = [
+        Operator("router", gemm(engine, c, own, model.hidden, moe.experts, quantised=False), layers),
+        Operator("experts", experts, layers),
+    ]
     if moe.shared_experts:
-        work += dense_feed_forward(engine, c, own, moe.shared_experts * moe.shared_intermediate)
+        shared = dense_operators(engine, c, own, moe.shared_experts * moe.shared_intermediate, layers)
+        operators += [replace(operator, name=f"shared experts, {operator.name}") for operator in shared]
     if engine.ep > 1 or engine.dp > 1:
-        work += exchange(engine, c, tokens)
-    return work
+        operators.append(Operator("dispatch and combine", exchange(engine, c, tokens), layers))
+    return operators
 
 
 def exchange(engine: Engine, c: Coefficients, tokens: Floats) -> Work:
@@ -102,9 +102,9 @@ def exchange(engine: Engine, c: Coefficients, tokens: Floats) -> Work:
     if ep == 1:
         everything = tokens * token_bytes
         return all_gather(everything, engine.data_group, c) + reduce_scatter(everything, engine.data_group, c)
-    copies = float(distinct_experts(ep, 1.0, ep, np.array(float(moe.experts_per_token))))
-    sent = np.ceil(tokens / (engine.tp * engine.dp)) * copies * token_bytes * c.expert_imbalance
+    copies = float(distinct_experts(ep, 1.0, ep, np.array(float(moe.experts_per_token)), alpha=0.0))
+    sent = np.ceil(tokens / (engine.tp * engine.dp)) * copies * token_bytes * c.engine.expert_imbalance
     work = all_to_all(sent, engine.expert_group, c) * 2
     split = engine.expert_split_group
-    arrived = tokens * (copies / ep * c.expert_imbalance) * token_bytes
+    arrived = tokens * (copies / ep * c.engine.expert_imbalance) * token_bytes
     return work + all_gather(arrived, split, c) + reduce_scatter(arrived, split, c)

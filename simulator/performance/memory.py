@@ -8,6 +8,7 @@ from typing import Final
 from simulator.errors import SpecError
 from simulator.performance.adapters import adapter_bytes
 from simulator.performance.engine import Engine, engine_of
+from simulator.performance.engine_defaults import with_engine_defaults
 from simulator.performance.pipeline import Stage
 from simulator.performance.state_space import state_bytes_per_layer
 from simulator.spec.deployment import Pool
@@ -101,6 +102,7 @@ def kv_blocks(pool: Pool) -> int:
     DoesNotFit
         If less than ``MIN_KV_TOKENS`` of context fit beside the weights.
     """
+    pool = with_engine_defaults(pool)
     engine = engine_of(pool)
     block = pool.kv_memory.block_tokens
     blocks = pool.kv_memory.blocks

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -114,9 +114,6 @@ def in_pipeline(parts: list[Work], send: Work, micro_batches: Floats) -> Work:
         total += part
     slowest = np.max([part.seconds for part in parts], axis=0)
     each = micro_batches / pp
-    return Work(
-        np.maximum(micro_batches * slowest, total.seconds + (pp - 1) * send.seconds),
-        each * total.compute_s,
-        each * total.memory_s,
-        each * (total.link_s + (pp - 1) * send.link_s),
-    )
+    mean = (total + send * (pp - 1.0)) * each
+    seconds = np.maximum(micro_batches * slowest, total.seconds + (pp - 1) * send.seconds)
+    return replace(mean, seconds=seconds)

@@ -2,13 +2,56 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
 from simulator.catalog import Accelerator, Cpu
 
-COMPUTE_SHARE = 0.9
-"""Share of the dynamic range (TDP - idle) drawn while the matrix units are saturated."""
-MEMORY_SHARE = 0.55
-"""Share drawn while the memory bus is; both by hand after the prompt and token power of Splitwise
-(arXiv:2311.18677, figure 8: prompts close to TDP, token generation a bit above half)."""
+Seconds = TypeVar("Seconds", float, npt.NDArray[np.float64])
+
+
+@dataclass(frozen=True)
+class PowerShares:
+    """Shares of a device's dynamic range (TDP − idle) that its resources draw; together at most all of it.
+
+    Attributes
+    ----------
+    active
+        While a step is under way, whatever it does: clocks are up, the engine's host works.
+    compute, memory
+        Besides, while the matrix units and the memory bus work at the rate that they can reach.
+    """
+
+    active: float
+    compute: float
+    memory: float
+
+    def dynamic_s(self, busy_s: Seconds, compute_s: Seconds, memory_s: Seconds) -> Seconds:
+        """Return for how long all of the dynamic range would have to be drawn, seconds.
+
+        Parameters
+        ----------
+        busy_s, compute_s, memory_s
+            Time in steps, and that at full arithmetic and full memory rate.
+        """
+        drawn = self.active * busy_s + self.compute * compute_s + self.memory * memory_s
+        return np.minimum(busy_s, drawn)  # type: ignore[no-any-return]
+
+
+ACCELERATORS: Final = PowerShares(active=0.248, compute=0.752, memory=0.476)
+"""Fitted by :func:`dse.calibration.power.fit_power` to decoding on A100 and H100 (LLM-Inference-Bench; Splitwise on
+A100), 2026-11-21. Prompts reach the limit of the chip: ``active`` and ``compute`` are all of the dynamic range."""
+
+PROCESSORS: Final = PowerShares(active=0.0, compute=0.9, memory=0.55)
+"""By hand."""
+
+
+def shares_of(device: Accelerator | Cpu) -> PowerShares:
+    """Return the shares of a device's dynamic range."""
+    return ACCELERATORS if isinstance(device, Accelerator) else PROCESSORS
 
 
 def energy_j(
@@ -16,7 +59,7 @@ def energy_j(
 ) -> float:
     """Return the energy of some devices over a span of time, joules.
 
-    ``devices · (idle · span + (TDP − idle) · min(busy, 0.9 compute + 0.55 memory))``.
+    ``devices · (idle · span + (TDP − idle) · min(busy, active · busy + compute · compute_s + memory · memory_s))``.
 
     Parameters
     ----------
@@ -27,5 +70,5 @@ def energy_j(
     busy_s, compute_s, memory_s
         Time in steps, and that at full arithmetic and full memory rate, the mean over clients.
     """
-    dynamic_s = min(busy_s, COMPUTE_SHARE * compute_s + MEMORY_SHARE * memory_s)
+    dynamic_s = float(shares_of(device).dynamic_s(busy_s, compute_s, memory_s))
     return devices * (device.idle_w * span_s + (device.tdp_w - device.idle_w) * dynamic_s)

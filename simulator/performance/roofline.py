@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +10,31 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 
+def _nothing() -> Floats:
+    """Return a zero that adds to any shape."""
+    return np.zeros(())
+
+
+@dataclass(frozen=True)
+class Chip:
+    """Peaks of one accelerator at the precision of some kernels.
+
+    Attributes
+    ----------
+    flops_per_s, bytes_per_s
+        Dense peak of the matrix units and peak memory bandwidth.
+    multiprocessors
+        Streaming multiprocessors; None where the notion does not fit.
+    """
+
+    flops_per_s: float
+    bytes_per_s: float
+    multiprocessors: int | None
+
+
 @dataclass(frozen=True)
 class Work:
-    """Time of some kernels, and the time that each resource alone would need.
+    """Time of some kernels, the time that each resource alone would need, and what they do.
 
     Attributes
     ----------
@@ -20,33 +42,63 @@ class Work:
         Duration, same shape as the tokens it was computed for.
     compute_s, memory_s, link_s
         Arithmetic, memory traffic and link traffic at achievable rates; for utilisation and energy.
+    flops, moved_bytes, link_bytes
+        Operations, bytes of memory and bytes sent, per accelerator; for explanations.
     """
 
     seconds: Floats
     compute_s: Floats
     memory_s: Floats
     link_s: Floats
+    flops: Floats = field(default_factory=_nothing)
+    moved_bytes: Floats = field(default_factory=_nothing)
+    link_bytes: Floats = field(default_factory=_nothing)
+
+    @property
+    def parts(self) -> tuple[Floats, ...]:
+        """All of its figures, in the order of the constructor."""
+        return (
+            self.seconds,
+            self.compute_s,
+            self.memory_s,
+            self.link_s,
+            self.flops,
+            self.moved_bytes,
+            self.link_bytes,
+        )
 
     def __add__(self, other: Work) -> Work:
         """Return the work of both, one after the other."""
-        return Work(
-            self.seconds + other.seconds,
-            self.compute_s + other.compute_s,
-            self.memory_s + other.memory_s,
-            self.link_s + other.link_s,
-        )
+        return Work(*(mine + its for mine, its in zip(self.parts, other.parts, strict=True)))
 
-    def __mul__(self, times: float) -> Work:
+    def __mul__(self, times: float | Floats) -> Work:
         """Return the work repeated."""
-        return Work(self.seconds * times, self.compute_s * times, self.memory_s * times, self.link_s * times)
+        return Work(*(part * times for part in self.parts))
 
 
-def kernel(flops: Floats, moved_bytes: Floats, flops_per_s: float, bytes_per_s: float) -> Work:
+def soft_maximum(first: Floats, second: Floats, sharpness: float) -> Floats:
+    """Return ``(first^s + second^s)^(1/s)``: the sum for s = 1, the maximum for large s. Both are not negative."""
+    longest = np.maximum(first, second)
+    shortest = np.minimum(first, second)
+    # The quotient keeps small times to high powers from vanishing.
+    share = np.divide(shortest, longest, out=np.zeros_like(longest), where=longest > 0)
+    return np.asarray(longest * (1.0 + share**sharpness) ** (1.0 / sharpness))
+
+
+def kernel(
+    flops: Floats,
+    moved_bytes: Floats,
+    flops_per_s: float,
+    bytes_per_s: float,
+    *,
+    sharpness: float = 4.0,
+    latency_s: float = 0.0,
+) -> Work:
     """Return the work of a kernel that computes while it streams.
 
-    The duration is ``(c⁴ + m⁴)^¼`` of compute time c and memory time m: the roofline
+    The duration is ``latency + (c^s + m^s)^(1/s)`` of compute time c and memory time m: the roofline
     ``max(c, m)`` (Williams et al., CACM 2009) with a smooth ridge, where real kernels overlap imperfectly
-    (at most 19 % above the maximum).
+    (for s = 4 at most 19 % above the maximum).
 
     Parameters
     ----------
@@ -54,16 +106,21 @@ def kernel(flops: Floats, moved_bytes: Floats, flops_per_s: float, bytes_per_s: 
         Operations and bytes, any shape.
     flops_per_s, bytes_per_s
         Achievable rates.
+    sharpness
+        Exponent s.
+    latency_s
+        Time in which neither is busy.
     """
     compute, memory = flops / flops_per_s, moved_bytes / bytes_per_s
-    duration = np.sqrt(np.sqrt(compute**4 + memory**4))
-    return Work(duration, compute, memory, np.zeros_like(duration))
+    duration = latency_s + soft_maximum(compute, memory, sharpness)
+    return Work(duration, compute, memory, np.zeros_like(duration), flops, moved_bytes)
 
 
-def stream(moved_bytes: Floats, bytes_per_s: float) -> Work:
-    """Return the work of a kernel that only moves memory."""
+def stream(moved_bytes: Floats, bytes_per_s: float, latency_s: float = 0.0) -> Work:
+    """Return the work of a kernel that only moves memory: ``latency + bytes / rate``."""
     seconds = moved_bytes / bytes_per_s
-    return Work(seconds, np.zeros_like(seconds), seconds, np.zeros_like(seconds))
+    zero = np.zeros_like(seconds)
+    return Work(latency_s + seconds, zero, seconds, zero, zero, moved_bytes)
 
 
 def wait(seconds: float | Floats, like: Floats) -> Work:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -156,13 +156,19 @@ def _rerank(
     documents = net.tokens(sequences * document_tokens, length) + net.sequences(sequences * stage.documents)
     documents = _where(sequences > 0, documents)
     one = net.device_tokens(np.full_like(tokens, document_tokens), length)
-    return net.device_tokens(document_tokens + tokens * stage.documents, length) + one * -1.0, documents
+    added = net.device_tokens(document_tokens + tokens * stage.documents, length) + one * -1.0
+    # Tokens that fill up a tile that is computed anyway add operations, but no time.
+    added = replace(
+        added,
+        compute_s=np.minimum(added.compute_s, added.seconds),
+        memory_s=np.minimum(added.memory_s, added.seconds),
+    )
+    return added, documents
 
 
 def _where(condition: np.typing.NDArray[np.bool_], work: Work) -> Work:
     """Return the work where a condition holds, and none elsewhere."""
-    parts = (work.seconds, work.compute_s, work.memory_s, work.link_s)
-    return Work(*(np.where(condition, part, 0.0) for part in parts))
+    return Work(*(np.where(condition, part, 0.0) for part in work.parts))
 
 
 def _retrieve(stage: RetrieveStage, service: Service, sequences: Floats) -> Work:

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from simulator.performance.attention import decode_attention, window_attention
+from simulator.performance.attention import decode_attention, decode_sequence_s, decode_step_s, window_attention
 from simulator.performance.coefficients import Coefficients
 from simulator.performance.engine import Engine
 from simulator.performance.layers import layers, output_head
@@ -54,7 +54,7 @@ def draft_cost(engine: Engine, c: Coefficients) -> DraftCost:
         return DraftCost()
     k = speculation.draft_tokens
     at = np.array(CHORD_SEQUENCES)
-    bare = replace(c, sequence_s=0.0)
+    bare = replace(c, engine=replace(c.engine, sequence_s=0.0))
     work = layers(draft, bare, at) + output_head(draft, bare, at)
     if draft.model.ssm:
         work += sequence_state(draft, bare, at)
@@ -62,8 +62,8 @@ def draft_cost(engine: Engine, c: Coefficients) -> DraftCost:
     slope = float(high - low) / float(at[1] - at[0])
     growing, windowed = decode_attention(draft, c), window_attention(draft, c)
     return DraftCost(
-        step_s=k * (float(low) - slope * float(at[0])),
-        sequence_s=k * slope,
+        step_s=k * (float(low) - slope * float(at[0]) + decode_step_s(draft, c)),
+        sequence_s=k * (slope + decode_sequence_s(draft, c)),
         context_s=k * (growing.seconds + windowed.seconds),
         context_compute_s=k * (growing.compute_s + windowed.compute_s),
         context_memory_s=k * (growing.memory_s + windowed.memory_s),

@@ -55,8 +55,8 @@ def scan(engine: Engine, c: Coefficients, tokens: Floats) -> Work:
     return kernel(
         tokens * (scan_flops_per_token(ssm) / engine.tp + 2.0 * ssm.conv * channels),
         tokens * (3 * channels + 4 * inner) * ACTIVATION_BYTES,
-        engine.flops_16bit_per_s * c.attention_peak,
-        engine.accelerator.memory_bandwidth_bytes_per_s * c.memory_peak,
+        engine.flops_16bit_per_s * c.kernels.attention.prefill_compute_share,
+        engine.accelerator.memory_bandwidth_bytes_per_s * c.kernels.memory_share,
     )
 
 
@@ -78,6 +78,7 @@ def sharded_state_bytes(ssm: StateSpace, tp: int) -> float:
 def sequence_state(engine: Engine, c: Coefficients, sequences: Floats) -> Work:
     """Return the work of reading and writing the state of so many sequences in a step, in all layers."""
     moved = 2.0 * engine.model.state_space_layers * state_bytes_per_layer(engine) * sequences
-    seconds = moved / (engine.accelerator.memory_bandwidth_bytes_per_s * c.memory_peak)
+    seconds = moved / (engine.accelerator.memory_bandwidth_bytes_per_s * c.kernels.memory_share)
     zero = seconds * 0.0
-    return Work(seconds * engine.attention_share, zero, seconds / (engine.pp * engine.dp), zero)
+    busy = seconds / (engine.pp * engine.dp)
+    return Work(seconds * engine.attention_share, zero, busy, zero, zero, moved / (engine.pp * engine.dp))

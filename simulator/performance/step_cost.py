@@ -9,12 +9,14 @@ import numpy as np
 from simulator.performance.adapters import adapter_load_s, adapter_read_s
 from simulator.performance.attention import (
     decode_attention,
+    decode_sequence_s,
+    decode_step_s,
     prefill_s_per_pair,
     prefill_s_per_read,
     window_attention,
     window_s_per_pair,
 )
-from simulator.performance.coefficients import BY_HAND, Coefficients
+from simulator.performance.coefficients import Coefficients, coefficients_of
 from simulator.performance.engine import Engine
 from simulator.performance.layers import layers, output_head
 from simulator.performance.lookup import lookup_s
@@ -42,7 +44,8 @@ class StepCost:
     window_pair_s
         Time per pair within the window, in layers that see only a window.
     decode_step_s, decode_sequence_s
-        Time that a step with decodes takes longer, and that for each decoding sequence: drafting and lookups.
+        Time that a step with decodes takes longer, and that for each decoding sequence: attention beside its context,
+        drafting and lookups.
     adapter_s, adapter_load_s
         Time that each different adapter adds to a step, and that of bringing one from host memory.
     """
@@ -64,21 +67,24 @@ class StepCost:
     adapter_load_s: float = 0.0
 
 
-def step_cost(engine: Engine, tokens: Floats, sequences: Floats, c: Coefficients = BY_HAND) -> StepCost:
+def step_cost(engine: Engine, tokens: Floats, sequences: Floats, c: Coefficients | None = None) -> StepCost:
     """Return the cost of an engine's steps.
 
     Parameters
     ----------
     tokens, sequences
         Where to evaluate the token-wise and the per-sequence work, shapes (n,) and (m,).
+    c
+        Coefficients; those of the accelerator and the engine if absent.
     """
+    c = c or coefficients_of(engine.accelerator, engine.profile, engine.accelerators)
     decode, window, draft = decode_attention(engine, c), window_attention(engine, c), draft_cost(engine, c)
     lookup_step_s, lookup_sequence_s = lookup_s(engine.lookup) if engine.lookup else (0.0, 0.0)
     each = output_head(engine, c, sequences)
     if engine.model.ssm:
         each += sequence_state(engine, c, sequences)
     return StepCost(
-        linear=layers(engine, c, np.maximum(tokens, 1.0)) + wait(c.step_s, tokens),
+        linear=layers(engine, c, np.maximum(tokens, 1.0)) + wait(c.engine.step_s, tokens),
         sequences=each,
         decode_s=decode.seconds + draft.context_s,
         decode_compute_s=decode.compute_s + draft.context_compute_s,
@@ -89,8 +95,8 @@ def step_cost(engine: Engine, tokens: Floats, sequences: Floats, c: Coefficients
         window_compute_s=window.compute_s,
         window_memory_s=window.memory_s,
         window_pair_s=window_s_per_pair(engine, c),
-        decode_step_s=draft.step_s + lookup_step_s,
-        decode_sequence_s=draft.sequence_s + lookup_sequence_s,
+        decode_step_s=decode_step_s(engine, c) + draft.step_s + lookup_step_s,
+        decode_sequence_s=decode_sequence_s(engine, c) + draft.sequence_s + lookup_sequence_s,
         adapter_s=adapter_read_s(engine, c),
         adapter_load_s=adapter_load_s(engine),
     )

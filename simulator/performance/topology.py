@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+from simulator import catalog
 from simulator.catalog import Accelerator
+from simulator.catalog.link_profile import LinkProfile
 from simulator.spec.topology import Level, Topology
 
 NETWORK_LATENCY_US: Final = 10.0
@@ -27,18 +29,29 @@ DATACENTRE_OVERSUBSCRIPTION: Final = 2.0
 def topology_of(accelerator: Accelerator) -> Topology:
     """Return the levels of a catalogued accelerator: its scale-up domain, a rack of these, a datacentre of racks."""
     inside = accelerator.scale_up
-    outside = {"gb_per_s": accelerator.scale_out_gb_per_s, "latency_us": NETWORK_LATENCY_US}
+    rack = Level(
+        name="rack",
+        devices=inside.devices * RACK_DOMAINS,
+        gb_per_s=accelerator.scale_out_gb_per_s,
+        latency_us=NETWORK_LATENCY_US,
+        link=accelerator.scale_out_link,
+    )
     return Topology(
         levels=(
             Level(
-                name="scale-up", devices=inside.devices, gb_per_s=inside.gb_per_s, latency_us=float(inside.latency_us)
+                name="scale-up",
+                devices=inside.devices,
+                gb_per_s=inside.gb_per_s,
+                latency_us=float(inside.latency_us),
+                link=inside.link,
             ),
-            Level(name="rack", devices=inside.devices * RACK_DOMAINS, **outside),
-            Level(
-                name="datacentre",
-                devices=inside.devices * DATACENTRE_DOMAINS,
-                oversubscription=DATACENTRE_OVERSUBSCRIPTION,
-                **outside,
+            rack,
+            rack.model_copy(
+                update={
+                    "name": "datacentre",
+                    "devices": inside.devices * DATACENTRE_DOMAINS,
+                    "oversubscription": DATACENTRE_OVERSUBSCRIPTION,
+                }
             ),
         )
     )
@@ -56,11 +69,14 @@ class Hop:
         Start-up time of one hop, seconds.
     bytes_per_s
         Bandwidth of one accelerator in one direction, bytes per second.
+    profile
+        What collectives reach of it and how they start, where that is known.
     """
 
     members: int
     latency_s: float
     bytes_per_s: float
+    profile: LinkProfile | None = None
 
 
 @dataclass(frozen=True)
@@ -111,7 +127,8 @@ def group_of(topology: Topology, devices: int, *, stride: int = 1, client_device
         members = max(part for part in range(1, rest + 1) if rest % part == 0 and part <= max(room, 1))
         if members > 1:
             shared = max(1.0, level.oversubscription * min(client, below) / below)
-            hops.append(Hop(members, level.latency_us * 1e-6, level.gb_per_s * 1e9 / shared))
+            profile = catalog.link_profile(level.link) if level.link else None
+            hops.append(Hop(members, level.latency_us * 1e-6, level.gb_per_s * 1e9 / shared, profile))
             joined *= members
         below = level.devices
     if joined < devices:

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from simulator.spec.adapters import Adapters
 from simulator.spec.base import Spec
+from simulator.spec.engine_profile import EngineProfile
 from simulator.spec.kv_cache import PrefixCache, Tier, check_tiers
 from simulator.spec.lookup import Lookup
 from simulator.spec.speculation import Speculation
@@ -56,6 +57,17 @@ class Batching(Spec):
         description="who is admitted first: fcfs, shortest_first (prompt), least_work_left (prompt and answer), "
         "priority (the smallest number) or earliest_deadline",
     )
+    schedule_ahead: bool = Field(
+        default=False,
+        description="whether the batch of a step is decided while the step before it runs (vLLM: async scheduling, "
+        "SGLang and TensorRT-LLM: overlap scheduler)",
+    )
+
+    @model_validator(mode="after")
+    def _can_schedule_ahead(self) -> Self:
+        if self.schedule_ahead and self.policy == "static":
+            raise ValueError("schedule_ahead: given with policy static, allowed with continuous or chunked")
+        return self
 
     @model_validator(mode="after")
     def _budget_holds_batch(self) -> Self:
@@ -113,6 +125,11 @@ class Pool(Spec):
     topology: Topology | None = Field(
         default=None, description="links between a client's accelerators; those of the catalogued accelerator if absent"
     )
+    engine: str | EngineProfile = Field(
+        default="vllm-0.15",
+        description="name of a catalogued engine and version, path of a profile (.yaml, from `dse calibrate`), "
+        "or a profile itself",
+    )
     adapters: Adapters | None = Field(default=None, description="low-rank adapters (LoRA) served beside the model")
     speculation: Speculation | None = Field(default=None, description="speculative decoding")
     lookup: Lookup | None = Field(default=None, description="search of a datastore while decoding")
@@ -125,12 +142,24 @@ class Pool(Spec):
     max_prompt_tokens: int | None = Field(
         default=None, ge=1, description="longer prompts are not sent to this pool; any length if absent"
     )
+    expert_skew: float = Field(
+        default=0.0,
+        ge=0,
+        le=4,
+        description="exponent of the power law by which tokens visit experts; 0: all alike, as trained on such text",
+    )
     weights: WeightPrecision = Field(default="bf16", description="precision of weights")
     kv: KvPrecision = Field(default="bf16", description="precision of the KV cache")
     batching: Batching = Field(default_factory=Batching, description="batch formation")
     kv_memory: KvMemory = Field(default_factory=KvMemory, description="memory for KV cache")
     prefix_cache: PrefixCache | None = Field(
         default=None, description="reuse of KV between prompts that begin alike; none if absent"
+    )
+    step_noise_cv: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="coefficient of variation of a step's duration around the model's (lognormal, mean 1); 0: none",
     )
 
     @model_validator(mode="after")
@@ -165,9 +194,13 @@ class Link(Spec):
     gb_per_s: float | None = Field(
         default=None,
         gt=0,
-        description="bandwidth of a hand-over, 1e9 bytes/s; that of the slower end's network if absent",
+        description="bandwidth of a hand-over, 1e9 bytes/s; the measured share of the slower end's network if absent",
     )
-    latency_us: float = Field(default=10.0, ge=0, description="start-up time of a hand-over, microseconds")
+    latency_us: float | None = Field(
+        default=None,
+        ge=0,
+        description="start-up time of a hand-over, microseconds; the measured one for each layer if absent",
+    )
     shared: bool = Field(
         default=False,
         description="whether hand-overs of one client that are under way at the same time share the bandwidth",
@@ -223,7 +256,7 @@ class Deployment(Spec):
     tiers: tuple[Tier, ...] = Field(
         default=(), max_length=8, description="memories behind the prefix caches, nearest first"
     )
-    seed: int = Field(default=0, ge=0, lt=2**32, description="of random routers and speculation")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="of random routers, speculation and noise")
 
     @model_validator(mode="after")
     def _pools_fit_together(self) -> Self:

@@ -19,7 +19,7 @@ class Datastore(Spec):
     bytes_per_vector: float = Field(gt=0, description="bytes of a vector's code")
     centroids: int = Field(ge=1, description="lists of the inverted file")
     probes: int = Field(ge=1, description="lists scanned for a query")
-    scan_gb_per_s: float = Field(default=5.4, gt=0, description="codes that one core scans, 1e9 bytes/s")
+    scan_gb_per_s: float = Field(default=7.05, gt=0, description="codes that one core scans, 1e9 bytes/s")
 
 
 class Lookup(Spec):

@@ -95,7 +95,7 @@ class RetrieveStage(Spec):
         default=None, ge=1, le=65_536, description="search threads of a client, one query each; all cores if absent"
     )
     scan_gb_per_s: float = Field(
-        default=5.4, gt=0, le=1000, description="codes that one core scans, 1e9 bytes/s; 18 with ScaNN's 4-bit tables"
+        default=7.05, gt=0, le=1000, description="codes that one core scans, 1e9 bytes/s; 18 with ScaNN's 4-bit tables"
     )
 
     @model_validator(mode="after")

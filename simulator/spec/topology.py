@@ -17,6 +17,12 @@ class Level(Spec):
     devices: int = Field(ge=1, description="accelerators that this level links, those of the levels within included")
     gb_per_s: float = Field(gt=0, description="bandwidth of one accelerator in one direction, 1e9 bytes/s, raw")
     latency_us: float = Field(ge=0, description="start-up time of one hop of a collective, microseconds")
+    link: str | None = Field(
+        default=None,
+        min_length=1,
+        description="measured kind of link (catalog/links.yaml), e.g. nvlink-h100: its start-up replaces latency_us, "
+        "and its shares of gb_per_s are what collectives reach",
+    )
     oversubscription: float = Field(
         default=1.0,
         ge=1,

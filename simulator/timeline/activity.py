@@ -16,7 +16,7 @@ from simulator.kernel.layout import (
 )
 from simulator.lowering import PoolPlan
 from simulator.metrics import Result
-from simulator.performance.power import COMPUTE_SHARE, MEMORY_SHARE
+from simulator.performance.power import shares_of
 from simulator.timeline.parts import Log, Part
 from simulator.workload import PS_PER_S
 
@@ -41,19 +41,20 @@ def dynamic_j(result: Result, part: Part, log: Log) -> Floats:
     """Return the energy above idle of each entry of a part's log, shape (entries,).
 
     Their sum is the part's energy over the span less that of idle devices (times the share of its work that the log
-    holds). It is dealt out to services by time, and to pools by ``min(busy, 0.9 compute + 0.55 memory)`` of each
-    entry (:func:`simulator.performance.power.energy_j`).
+    holds). It is dealt out to services by time, and to pools by what each entry draws
+    (:meth:`simulator.performance.power.PowerShares.dynamic_s`).
     """
     busy_s = (log.end_ps - log.start_ps) / PS_PER_S
     weight = busy_s
     if isinstance(part.plan, PoolPlan):
-        weight = np.minimum(busy_s, _resource_s(result, part.plan, log, logged_share(result, part, log)))
+        shares = shares_of(part.plan.engine.accelerator)
+        weight = shares.dynamic_s(busy_s, *_resource_s(result, part.plan, log, logged_share(result, part, log)))
     whole = part.energy_j - part.idle_w * result.span_s
     return weight * (whole * logged_share(result, part, log) / max(float(weight.sum()), 1e-300))
 
 
-def _resource_s(result: Result, plan: PoolPlan, log: Log, share: float) -> Floats:
-    """Return ``0.9 compute + 0.55 memory`` seconds of each entry.
+def _resource_s(result: Result, plan: PoolPlan, log: Log, share: float) -> tuple[Floats, Floats]:
+    """Return the seconds that arithmetic and memory alone would need, of each entry.
 
     The log has neither contexts nor pairs of tokens. A request's context is taken as its share of the blocks in use,
     its pairs as the square of the prompt tokens of the step; both are scaled to what the pool's clients counted.
@@ -68,7 +69,7 @@ def _resource_s(result: Result, plan: PoolPlan, log: Log, share: float) -> Float
     compute = log.steps * cost.linear.compute_s[knots] + contexts * cost.decode_compute_s
     compute += pairs * cost.prefill_pair_s + generated * cost.sequences.compute_s[1]
     memory = log.steps * (cost.linear.memory_s[knots] + cost.sequences.memory_s[0]) + contexts * cost.decode_memory_s
-    return np.asarray(COMPUTE_SHARE * compute + MEMORY_SHARE * memory)
+    return np.asarray(compute), np.asarray(memory)
 
 
 def _scaled(values: Floats, total: float) -> Floats:

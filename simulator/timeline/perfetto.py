@@ -222,7 +222,8 @@ def _request_events(
     for request in drawn.tolist():
         row, tid = rows[request], request + 1
         yield from _thread(pid, tid, f"request {request}")
-        args = {field: int(row[field]) for field in ("prompt_tokens", "output_tokens", "preemptions")}
+        args: dict[str, float] = {field: int(row[field]) for field in ("prompt_tokens", "output_tokens", "preemptions")}
+        args["frontend_s"] = float(result.frontend_s[request])
         yield _slice(
             pid, tid, f"request {request}", int(row["arrival_ps"]), int(row["done_ps"]), json.dumps(args)[1:-1]
         )
@@ -232,7 +233,7 @@ def _request_events(
             if started > reached:
                 yield _slice(pid, tid, f"{name} queue", reached, started, "")
             if row["llm_stage"] == stage:
-                yield from _llm_slices(pid, tid, name, row, parts, owner, started, left)
+                yield from _llm_slices(pid, tid, name, row, parts, owner, started, left, args["frontend_s"])
             else:
                 yield _slice(pid, tid, name, started, left, "")
 
@@ -246,6 +247,7 @@ def _llm_slices(
     owner: npt.NDArray[np.intp],
     started: int,
     left: int,
+    frontend_s: float,
 ) -> Iterator[str]:
     """Yield a request's time at an LLM stage: to its first token, that, and from there to its last."""
     first = int(row["first_token_ps"])
@@ -256,7 +258,7 @@ def _llm_slices(
         return f'"pool": {json.dumps(part.name)}, "client": {client - part.plan.first}'
 
     yield _slice(pid, tid, f"{name} prefill", started, first, where(prefill))
-    ttft_s = (first - int(row["arrival_ps"])) / PS_PER_S
+    ttft_s = (first - int(row["arrival_ps"])) / PS_PER_S + frontend_s
     yield (
         f'{{"ph": "i", "s": "t", "pid": {pid}, "tid": {tid}, "name": "first token", "ts": {_us(first)}, '
         f'"args": {{"ttft_s": {ttft_s!r}}}}}'

@@ -1,0 +1,41 @@
+"""Settings that a specification leaves to the engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from simulator.performance.engine import profile_of
+from simulator.spec.deployment import Pool
+
+_BATCHING = ("max_batch_requests", "token_budget_tokens", "schedule_ahead")
+_MEMORY = ("memory_utilization", "block_tokens")
+
+
+def with_engine_defaults(pool: Pool) -> Pool:
+    """Return a pool in which the engine's defaults stand where its specification says nothing.
+
+    A batch is not made larger than the token budget that is given, and a static batch is never scheduled ahead.
+    """
+    defaults = profile_of(pool).defaults
+    batching, memory = _unset(pool.batching, defaults, _BATCHING), _unset(pool.kv_memory, defaults, _MEMORY)
+    if pool.batching.policy == "static":
+        batching.pop("schedule_ahead", None)
+    else:
+        budget = batching.get("token_budget_tokens", pool.batching.token_budget_tokens)
+        if "max_batch_requests" in batching:
+            batching["max_batch_requests"] = min(batching["max_batch_requests"], budget)
+        if "token_budget_tokens" in batching:
+            largest = batching.get("max_batch_requests", pool.batching.max_batch_requests)
+            batching["token_budget_tokens"] = max(budget, largest)
+    changes: dict[str, Any] = {}
+    if batching:
+        changes["batching"] = pool.batching.model_copy(update=batching)
+    if memory:
+        changes["kv_memory"] = pool.kv_memory.model_copy(update=memory)
+    return pool.model_copy(update=changes) if changes else pool
+
+
+def _unset(given: Any, defaults: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    """Return the defaults of an engine for what a specification does not set."""
+    values = {name: getattr(defaults, name) for name in names if name not in given.model_fields_set}
+    return {name: value for name, value in values.items() if value is not None}
