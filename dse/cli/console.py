@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.table import Table
 
 OK, BAD_INPUT, NOT_FEASIBLE, INTERRUPTED = 0, 2, 3, 130
 """Exit codes: done; input at fault; no design (or not this one) keeps the SLOs; stopped by Ctrl-C."""
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
+
+
+def print_whole(table: Table) -> None:
+    """Print a table as wide as it is: figures that are cut short to fit the window would be of no use."""
+    wide = Console(width=1000, highlight=False)
+    Console(width=wide.measure(table).maximum, highlight=False).print(table)
 
 
 def announce_compilation() -> None:

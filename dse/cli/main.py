@@ -6,13 +6,18 @@ import sys
 
 import typer
 
+from dse.cli.calibrate import calibrate_app
 from dse.cli.compare import compare
 from dse.cli.console import BAD_INPUT, err
+from dse.cli.explain import explain
+from dse.cli.fit import fit
 from dse.cli.list import list_app
+from dse.cli.profile import profile
 from dse.cli.report import report
 from dse.cli.run import run
 from dse.cli.schema import schema
 from dse.cli.simulate import simulate
+from dse.cli.validate import validate
 from dse.cli.warmup import warmup
 from simulator.errors import SpecError
 
@@ -28,10 +33,15 @@ app = typer.Typer(
 app.command()(run)
 app.command()(simulate)
 app.command()(compare)
+app.command()(fit)
+app.command()(explain)
+app.command()(validate)
+app.add_typer(calibrate_app)
 app.command()(report)
 app.add_typer(list_app)
 app.command()(schema)
 app.command()(warmup)
+app.command()(profile)
 
 
 def main() -> None:

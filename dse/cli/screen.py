@@ -12,6 +12,7 @@ from dse.cli.console import err, out
 from dse.evaluation import Evaluation
 from dse.output import FRONT, REPORT
 from dse.progress import Progress
+from dse.provenance import front_caveat
 from dse.result import StudyResult, compare
 from dse.spec import StudySpec
 from dse.study import run_study
@@ -106,6 +107,9 @@ def _show_front(result: StudyResult, recommended: Evaluation) -> None:
         if 0 <= neighbour < len(front):
             other = front[neighbour]
             out.print(f"  not {row(result.deployment(other))}: {compare(spec, other, recommended)}", soft_wrap=True)
+    note = front_caveat(result)
+    if note:
+        out.print(f"on the front, {note}", style="dim", markup=False, soft_wrap=True)
 
 
 def _show_nearest(result: StudyResult) -> None:

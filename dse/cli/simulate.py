@@ -11,14 +11,12 @@ import typer
 from rich.table import Table
 
 from dse.cli.console import NOT_FEASIBLE, announce_compilation, err, out
+from dse.cli.described import described_deployment
 from dse.cli.overrides import change_workload
 from dse.words import METRICS, number, seconds
-from simulator import SLO, Deployment, Pool, Result, Scenario, SpecError, Workload
+from simulator import SLO, Result, SpecError, Workload
 from simulator import simulate as run_simulation
-from simulator.spec.base import read_yaml
-
-ONE_POOL = {"model": "llama-3.1-70b", "accelerator": "h100-sxm", "clients": 1, "tp": 4}
-"""The pool that options change where no file describes a deployment."""
+from simulator.performance.provenance import Provenance, provenance_of
 
 
 def simulate(
@@ -39,6 +37,10 @@ def simulate(
     slo: Annotated[
         list[str] | None, typer.Option(help="metric:percentile:seconds, e.g. ttft:99:2; may be repeated")
     ] = None,
+    noise: Annotated[
+        bool,
+        typer.Option("--noise", help="give steps the noise of their engine's profile, unless the pool has its own"),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print figures as JSON")] = False,
     table: Annotated[Path | None, typer.Option("--requests-csv", help="write one row a request to this file")] = None,
     trace_out: Annotated[
@@ -70,17 +72,7 @@ def simulate(
     from dse.spec import check_session_metrics
 
     slos = [_slo(text) for text in slo or ()]
-    load: Workload | None = None
-    described = {"model": model, "accelerator": accelerator, "clients": clients, "tp": tp}
-    options = {name: value for name, value in described.items() if value is not None}
-    if file is not None:
-        if options:
-            names = ", ".join(f"--{name}" for name in options)
-            raise SpecError(f"{names}: for a deployment without a file; change {file} instead")
-        system, load = _read(file)
-    else:
-        pool = {**ONE_POOL, **options}
-        system = Deployment(pools=(Pool.parse(pool, source="options"),))
+    system, load = described_deployment(file, model=model, accelerator=accelerator, clients=clients, tp=tp)
     if workload is not None:
         load = Workload.from_yaml(workload)
     if load is None:
@@ -93,6 +85,10 @@ def simulate(
         if path is not None:
             check_place(path)
 
+    if noise:
+        from dse.validation.noise import with_engine_noise
+
+        system = with_engine_noise(system)
     announce_compilation()
     result = run_simulation(system, load, log=trace_out is not None or series_out is not None)
     broken: list[SLO] = [limit for limit in slos if result.violation(limit) > 0]
@@ -107,7 +103,10 @@ def simulate(
 
         write_whole(series_out, lambda path: series(result).to_csv(path))
     if as_json:
-        pools = [{**vars(use), "bottleneck": use.bottleneck} for use in result.pools]
+        pools = [
+            {**vars(use), "bottleneck": use.bottleneck, "coefficients": _coefficients(provenance_of(plan.engine))}
+            for plan, use in zip(result.lowered.pools, result.pools, strict=True)
+        ]
         uses = {"services": [vars(use) for use in result.services], "tiers": [vars(use) for use in result.tiers]}
         figures = {**result.summary(), "bottleneck": result.bottleneck, "pools": pools, **uses}
         typer.echo(json.dumps(finite(figures), indent=2, allow_nan=False))
@@ -118,13 +117,12 @@ def simulate(
         raise typer.Exit(NOT_FEASIBLE)
 
 
-def _read(path: Path) -> tuple[Deployment, Workload | None]:
-    """Return the deployment of a file, and the workload if it holds both."""
-    data = read_yaml(path)
-    if isinstance(data, dict) and {"deployment", "workload"} & set(data):
-        scenario = Scenario.parse(data, source=str(path))
-        return scenario.deployment, scenario.workload
-    return Deployment.parse(data, source=str(path)), None
+def _coefficients(origin: Provenance) -> dict[str, Any]:
+    """Return where a pool's times come from as JSON."""
+    return {
+        "kernels": {"calibrated": origin.kernels, "from": origin.kernels_from, "source": origin.kernels_source},
+        "engine": {"name": origin.engine, "calibrated": origin.engine_calibrated, "source": origin.engine_source},
+    }
 
 
 def finite(value: Any) -> Any:
@@ -178,7 +176,7 @@ def _show(result: Result, slos: list[SLO]) -> None:
         out.print(
             f"pool {name}: busy {use.busy:.0%}, compute {use.compute:.0%}, "
             f"memory bandwidth {use.memory_bandwidth:.0%}, KV peak {use.kv_peak:.0%}; {hits}"
-            f"limited by {use.bottleneck}",
+            f"limited by {use.bottleneck} · {provenance_of(plan.engine).words}",
             soft_wrap=True,
         )
     for service in result.services:

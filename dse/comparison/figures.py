@@ -13,6 +13,7 @@
 ``<stage>_busy``                share of the span in which the clients of a service worked
 ``<stage>_share_of_ttft``       time waited for a stage and served there until the first token, of all requests
                                 together, as a share of their TTFT
+``frontend_share_of_ttft``      likewise the way to the LLM's engine and back
 ``hops_share_of_ttft``          likewise the time between stages
 ================================ ====================================================================================
 """
@@ -50,6 +51,8 @@ SUMMARY: Final = (
 )
 #: Figures of pools that are averaged over clients.
 MEANS: Final = ("busy", "blocked_by_kv", "blocked_by_batch", "blocked_by_budget")
+#: Parts of the TTFT that are not at a stage.
+_BETWEEN: Final = ("frontend", "hops")
 #: Figures of sessions.
 SESSIONS: Final = ("sessions", "sessions_per_s")
 
@@ -113,7 +116,7 @@ def _examples(case: HasSpecs) -> list[str]:
     names += [f"{tier.name}_{what}" for tier in case.deployment.tiers for what in ("fetched", "full")]
     names += [f"{stage}_{part}_p90_s" for stage in plan.stages for part in ("queue", "service")]
     names += [f"{service.name}_busy" for service in plan.services]
-    return [*names, *(f"{stage}_share_of_ttft" for stage in plan.stages), "hops_share_of_ttft"]
+    return [*names, *(f"{part}_share_of_ttft" for part in (*plan.stages, *_BETWEEN))]
 
 
 class Figures:
@@ -196,16 +199,16 @@ class Figures:
         # A single stage has no columns of its own: it is the LLM, reached at the arrival.
         frame = self._frame
         waited = frame["queue_s"].to_numpy()
-        return waited if part == "queue" else frame["e2e_s"].to_numpy() - waited
+        return waited if part == "queue" else (frame["e2e_s"] - frame["frontend_s"]).to_numpy() - waited
 
     @cached_property
     def _shares(self) -> dict[str, float]:
-        """Share of the TTFT of all served requests together that each stage, and the hops, have."""
+        """Share of the TTFT of all served requests together that each stage, the way to the engine and hops have."""
         frame, plan = self._frame, self._case.workload.plan
         way = self._result.lowered.requests.way
         ways = np.zeros(len(frame), dtype=np.int64) if way is None else np.asarray(way)
-        ttft, waited = frame["ttft_s"].to_numpy(), frame["queue_s"].to_numpy()
-        seconds: dict[str, float] = dict.fromkeys([*plan.stages, "hops"], 0.0)
+        ttft, waited, frontend = (frame[name].to_numpy() for name in ("ttft_s", "queue_s", "frontend_s"))
+        seconds: dict[str, float] = dict.fromkeys([*plan.stages, *_BETWEEN], 0.0)
         for number, stages in enumerate(plan.ways):
             llm = plan.llm_of_way(number)
             if llm is None:
@@ -215,7 +218,8 @@ class Figures:
                 continue
             queued = self._stage_time(llm, "queue")[here]
             reached = waited[here] - queued
-            seconds[llm] += float((ttft[here] - reached).sum())
+            seconds[llm] += float((ttft[here] - frontend[here] - reached).sum())
+            seconds["frontend"] += float(frontend[here].sum())
             before = np.zeros_like(reached)
             for stage in stages[: stages.index(llm)]:
                 times = self._stage_time(stage, "queue")[here] + self._stage_time(stage, "service")[here]

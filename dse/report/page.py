@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from html import escape
-from importlib.metadata import PackageNotFoundError, version
 
 from dse import words
 from dse.library import load_study, study_names
+from dse.provenance import caveat, front_caveat
 from dse.report import figures, tables
 from dse.report.chosen import LEAST, Chosen, Named
+from dse.report.document import document, facts, plot, version_of
 from dse.report.figures import Json
-from dse.report.script import JS
-from dse.report.style import CSS
 from dse.result import StudyResult
-
-POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
-"""Content security policy: the browser itself refuses every network request of the page."""
 
 
 def render_report(result: StudyResult) -> str:
@@ -41,8 +36,6 @@ def render_report(result: StudyResult) -> str:
     >>> from dse.report import render_report
     >>> html = render_report(run_study("chat"))  # doctest: +SKIP
     """
-    from plotly.offline import get_plotlyjs
-
     chosen = Chosen(result)
     drawn = figures.Drawn(chosen)
     payload: Json = {"shared": {"template": figures.TEMPLATE, "designs": drawn.texts}, "figures": {}}
@@ -53,51 +46,16 @@ def render_report(result: StudyResult) -> str:
         ("search", "Search", _search(chosen, payload)),
         ("reproduce", "Reproduce", _reproduce(result)),
     ]
-    links = "".join(f'<li><a href="#{key}">{title}</a></li>' for key, title, _ in sections)
-    cards = "\n".join(f'<section class="card" id="{key}">{body}</section>' for key, _, body in sections)
-    name = escape(result.spec.name)
-    # Inside a script element only "<" can do harm.
-    data = json.dumps(payload, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<title>{name}: design-space exploration</title>
-<style>{CSS}</style>
-</head>
-<body>
-<header><div>
-<p class="kicker">Design-space exploration of LLM inference</p>
-<h1>{name}</h1>
-{f'<p class="lede">{escape(result.spec.question)}</p>' if result.spec.question else ""}
-{_provenance(result)}
-<nav aria-label="Sections"><ul>{links}</ul></nav>
-</div></header>
-<main>
-<noscript><p class="note">Figures need JavaScript; all tables are readable without.</p></noscript>
-{cards}
-</main>
-<footer><p>Written by dse-llm {escape(_version("dse-llm"))}. This file loads nothing from a network.</p></footer>
-<script id="report-data" type="application/json">{data}</script>
-<script>{get_plotlyjs()}</script>
-<script>{JS}</script>
-</body>
-</html>
-"""
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"
-
-
-def _facts(facts: Iterable[tuple[str, str]]) -> str:
-    rows = "".join(f"<dt>{escape(term)}</dt><dd>{escape(fact)}</dd>" for term, fact in facts)
-    return f'<dl class="facts">{rows}</dl>'
+    name = result.spec.name
+    return document(
+        title=f"{name}: design-space exploration",
+        kicker="Design-space exploration of LLM inference",
+        name=name,
+        lede=result.spec.question,
+        about=_provenance(result),
+        sections=sections,
+        payload=payload,
+    )
 
 
 def _provenance(result: StudyResult) -> str:
@@ -110,8 +68,8 @@ def _provenance(result: StudyResult) -> str:
     )
     stopped = " (stopped before the budget was used)" if result.interrupted else ""
     simulating = f"{words.seconds(clock.simulator_cpu_s)} of processor time in the simulator"
-    versions = ", ".join(f"{package} {_version(package)}" for package in ("dse-llm", "optuna", "numba"))
-    return _facts(
+    versions = ", ".join(f"{package} {version_of(package)}" for package in ("dse-llm", "optuna", "numba"))
+    return facts(
         [
             ("Model", spec.model),
             ("Workload", words.workload_words(spec.workload, result.requests)),
@@ -168,6 +126,7 @@ def _answer(chosen: Chosen) -> str:
         f'<p class="note">{escape(f"This is {best.tag} in the figures and tables below. {why}")}</p>',
         tables.slos(chosen, best) if spec.slos else '<p class="note">The study has no SLOs.</p>',
         tables.pools(best),
+        _note("Its ", caveat(best.deployment.pools)),
     ]
     if chosen.rivals:
         many = len(spec.objectives) > 1
@@ -225,14 +184,6 @@ def _verdict(result: StudyResult) -> str:
     return f"None of {words.plural(len(result.simulated), 'simulated design')} keeps every SLO."
 
 
-def _plot(key: str, label: str, caption: str = "", *, height: int) -> str:
-    said = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    return (
-        f'<figure><div class="plot" id="plot-{escape(key)}" data-figure="{escape(key)}" role="img" '
-        f'style="min-height:{height}px" aria-label="{escape(label)}"></div>{said}</figure>'
-    )
-
-
 def _select(key: str, label: str, options: Iterable[tuple[str, str, bool]]) -> str:
     items = "".join(
         f'<option value="{escape(value)}"{" selected" if chosen else ""}>{escape(title)}</option>'
@@ -270,9 +221,14 @@ def _front(chosen: Chosen, drawn: figures.Drawn, payload: Json) -> str:
             f"{title}: {len(result.feasible)} feasible and {infeasible} infeasible designs, "
             f"{len(chosen.front)} on the front. The table of the front holds the values."
         )
-        plot = _plot(key, about, caption, height=figure["layout"]["height"])
-        body += f'<div data-group="pair" data-panel="{key}">{plot}</div>' if several else plot
-    return body + (tables.front(chosen) if chosen.front else "")
+        shown = plot(key, about, caption, height=figure["layout"]["height"])
+        body += f'<div data-group="pair" data-panel="{key}">{shown}</div>' if several else shown
+    return body + (tables.front(chosen) if chosen.front else "") + _note("On the front, ", front_caveat(result))
+
+
+def _note(who: str, what: str) -> str:
+    """Return a note, empty if there is nothing to say."""
+    return f'<p class="note">{escape(who + what)}.</p>' if what else ""
 
 
 def _designs(chosen: Chosen, payload: Json) -> str:
@@ -306,7 +262,7 @@ def _panel(chosen: Chosen, design: Named, spans: dict[str, tuple[float, float]],
             continue
         payload["figures"][key] = figures.latency(chosen, design, metric, spans[metric])
         about = f"Cumulative distribution of {meaning} of {design.tag}; the table of latencies holds its percentiles"
-        plots += f"<div>{title}{_plot(key, about, height=230)}</div>"
+        plots += f"<div>{title}{plot(key, about, height=230)}</div>"
     grey = f" Grey: {best.tag}, the recommended design." if best and not design.recommended else ""
     shares = "ITL: of gaps between tokens"
     if chosen.result.requests.sessions is not None:
@@ -343,7 +299,7 @@ def _search(chosen: Chosen, payload: Json) -> str:
             f"design; it last grew at {last:,} of {len(shares):,}. A curve that still rises asks for more trials."
         )
         about = f"Hypervolume over {len(shares)} simulated designs, reaching {words.percent(float(shares[-1]))}"
-        body += f"<h3>Hypervolume</h3>{_plot('hypervolume', about, caption, height=300)}"
+        body += f"<h3>Hypervolume</h3>{plot('hypervolume', about, caption, height=300)}"
     body += "<h3>Excluded before simulation</h3>"
     if len(result.simulated) < len(result.evaluations):
         body += tables.excluded(result.evaluations)

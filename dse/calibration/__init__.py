@@ -1,0 +1,1 @@
+"""Coefficients of the cost model from measurements of others."""

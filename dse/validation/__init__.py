@@ -1,0 +1,1 @@
+"""Predicted against measured: how far the simulator can be trusted, and where."""
