@@ -192,7 +192,12 @@ def agents(results: Results) -> None:
     for other in (keep, offload):
         assert other.percentile_s("ttft", 50) < drop.percentile_s("ttft", 50) / 3
         assert other.percentile_s("session", 50) < drop.percentile_s("session", 50)
-    assert offload.pools[0].kv_peak < keep.pools[0].kv_peak
+    # What the device's caches hold at the end; what nobody uses is not in the KV peak.
+    held = {name: result.lowered.memory.caches for name, result in results.items()}
+    devices = slice(2, 4)
+    assert held[""]["size"][devices].min() > 1000
+    assert held["offload"]["size"][devices].max() == 0
+    assert keep.percentile_s("ttft", 50) < offload.percentile_s("ttft", 50) < 1.5 * keep.percentile_s("ttft", 50)
 
 
 def classes(results: Results) -> None:
@@ -212,7 +217,7 @@ def queue_orders(results: Results) -> None:
     late = {}
     for name, result in results.items():
         rows = frame(result)
-        late[name] = (rows["ttft_s"] > np.where(rows["class"] == "live", 5, 20)).mean()
+        late[name] = (rows["ttft_s"] > np.where(rows["class"] == "live", 8, 30)).mean()
     first = results["fcfs"]
     assert late["earliest-deadline"] == min(late.values()) < late["fcfs"] / 2
     priority = results["priority"]
@@ -232,6 +237,20 @@ def batching(results: Results) -> None:
     assert static.percentile_s("ttft", 50) > 20 * continuous.percentile_s("ttft", 50)
     assert static.percentile_s("itl", 99) < chunked.percentile_s("itl", 99) < continuous.percentile_s("itl", 99) / 2
     assert continuous.percentile_s("ttft", 50) < chunked.percentile_s("ttft", 50)
+
+
+def scheduling_ahead(results: Results) -> None:
+    rules = results[""].deployment.pools[0].batching
+    plain = changed("scheduling-ahead", {"batching": rules.model_copy(update={"schedule_ahead": False})})
+    more = results[""].ttft_s - plain.ttft_s
+    assert 0.5 < np.median(more) / plain.percentile_s("itl", 50) < 2
+    assert results[""].percentile_s("tpot", 50) == pytest.approx(plain.percentile_s("tpot", 50), rel=0.02)
+
+
+def step_noise(results: Results) -> None:
+    quiet = changed("step-noise", {"step_noise_cv": 0.0})
+    assert results[""].percentile_s("itl", 99) > 1.2 * quiet.percentile_s("itl", 99)
+    assert results[""].percentile_s("tpot", 50) == pytest.approx(quiet.percentile_s("tpot", 50), rel=0.02)
 
 
 def disaggregation(results: Results) -> None:
@@ -261,7 +280,7 @@ def preemption(results: Results) -> None:
     assert computed_prompt_tokens(swap) == prompts
     assert computed_prompt_tokens(recompute) > 4 / 3 * prompts
     assert recompute.pools[0].bottleneck == "KV capacity"
-    assert swap.percentile_s("ttft", 90) < recompute.percentile_s("ttft", 90)
+    assert swap.percentile_s("itl", 99) < 0.9 * recompute.percentile_s("itl", 99)
 
 
 def shared_prefixes(results: Results) -> None:
@@ -313,8 +332,8 @@ def routers(results: Results) -> None:
 
 def heavy_light(results: Results) -> None:
     rows = frame(results[""])
-    assert ((rows["prompt_tokens"] > 2000) == (rows["client"] == 3)).all()
-    assert set(rows["client"]) == {0, 1, 2, 3}
+    assert ((rows["prompt_tokens"] > 2000) == (rows["client"] == 5)).all()
+    assert set(rows["client"]) == {0, 1, 2, 3, 4, 5}
     assert [use.bottleneck for use in results[""].pools] == ["memory bandwidth", "compute"]
 
 
@@ -391,6 +410,8 @@ CHECKS: dict[str, Callable[[Results], None]] = {
         classes,
         queue_orders,
         batching,
+        scheduling_ahead,
+        step_noise,
         disaggregation,
         preemption,
         shared_prefixes,

@@ -23,6 +23,7 @@ from dse.comparison.figures import Figures, check_figure
 from dse.comparison.paths import with_changes
 from dse.comparison.spec import Variation
 from simulator import Deployment, SpecError, Workload, simulate
+from tests.simulator.engines import REQUEST_S
 
 BATCH = "deployment.pools.0.batching.max_batch_requests"
 TINY: dict[str, Any] = {
@@ -198,20 +199,22 @@ def test_shares_of_the_first_token_are_whole_and_hops_are_where_they_were_put() 
     deployment, workload = Deployment.parse(RAG["deployment"]), Workload.parse(RAG["workload"])
     result = simulate(deployment, workload)
     figures = Figures(result, Variation("rag", {}, deployment, workload))
-    shares = [figures[f"{name}_share_of_ttft"] for name in ("embed", "retrieve", "llm", "hops")]
+    shares = [figures[f"{name}_share_of_ttft"] for name in ("embed", "retrieve", "llm", "frontend", "hops")]
     assert sum(shares) == pytest.approx(1, abs=1e-9)
     assert figures["detokenise_share_of_ttft"] == 0
     hops_s = 2e-3 + 50e-6
     assert figures["hops_share_of_ttft"] == pytest.approx(hops_s / result.ttft_s.mean(), rel=1e-6)
+    assert figures["frontend_share_of_ttft"] == pytest.approx(REQUEST_S / result.ttft_s.mean())
     table = result.requests()
     assert figures["embed_service_mean_s"] == pytest.approx(table["embed_service_s"].mean())
 
     alone = Workload.parse({**TINY["workload"]})
     system = Deployment.parse(TINY["deployment"])
     figures = Figures(simulate(system, alone), Variation("alone", {}, system, alone))
-    assert figures["llm_share_of_ttft"] == pytest.approx(1)
+    assert figures["llm_share_of_ttft"] + figures["frontend_share_of_ttft"] == pytest.approx(1)
     assert figures["hops_share_of_ttft"] == pytest.approx(0, abs=1e-12)
-    assert figures["llm_queue_mean_s"] + figures["llm_service_mean_s"] == pytest.approx(figures["e2e_mean_s"])
+    there_s = figures["llm_queue_mean_s"] + figures["llm_service_mean_s"]
+    assert there_s + REQUEST_S == pytest.approx(figures["e2e_mean_s"])
 
 
 @pytest.mark.parametrize(

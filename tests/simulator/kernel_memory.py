@@ -98,6 +98,9 @@ def _fill_client(client: Any, spec: OracleClientSpec, tables: list[int]) -> None
     tables += profile.sequences
     client["thresholds"] = len(tables)
     tables += spec.thresholds
+    client["ahead"] = spec.schedules_ahead
+    client["noise"] = len(tables) if spec.factors else -1
+    tables += spec.factors
 
 
 def _behind(tier: int, clients: list[OracleClientSpec] | tuple[OracleClientSpec, ...]) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simulator import Pool
+from simulator import Pool, catalog
 from simulator.performance.adapters import adapter_bytes, adapter_products
 from simulator.performance.coefficients import BY_HAND
 from simulator.performance.engine import Engine, engine_of
@@ -43,7 +43,9 @@ def test_operations_of_a_token() -> None:
     """``2 r (input + output)`` a matrix: twice the adapter's elements."""
     e = engine_of(pool_of())
     work = adapter_products(e, BY_HAND, np.array([1000.0]), e.stages[0])
-    assert work.compute_s[0] == pytest.approx(2 * 1000 * 41_943_040 / (989.4e12 * BY_HAND.gemm_peak))
+    assert work.compute_s[0] == pytest.approx(
+        2 * 1000 * 41_943_040 / (989.4e12 * BY_HAND.kernels.product("bf16").compute_share)
+    )
 
 
 def test_steps_with_adapters() -> None:
@@ -54,7 +56,8 @@ def test_steps_with_adapters() -> None:
     assert (cost.linear.seconds > without.linear.seconds).all()
     assert (cost.linear.seconds < 1.35 * without.linear.seconds).all()
     bytes_ = 4 * 2 * 41_943_040
-    assert cost.adapter_s == pytest.approx(bytes_ / (3.35e12 * BY_HAND.memory_peak))
+    share = catalog.kernel_profile("h100-sxm").memory_share
+    assert cost.adapter_s == pytest.approx(bytes_ / (3.35e12 * share))
     assert cost.adapter_load_s == pytest.approx(bytes_ / 25e9)
     assert without.adapter_s == without.adapter_load_s == 0
 

@@ -45,6 +45,7 @@ from tests.oracle.engine import (
 )
 from tests.oracle.engine import simulate_llm as simulate_by_oracle
 from tests.oracle.scenarios import Scenario
+from tests.simulator.engines import REQUEST_S
 from tests.simulator.kernel_memory import memory_of
 from tests.simulator.plain_scenarios import plain, plain_scenarios, with_clients, with_requests
 
@@ -430,7 +431,7 @@ def test_real_costs_doubled_double_the_times(name: str) -> None:
         for field in ("prefill_pair", "prefill_read"):
             # Whole picoseconds, so that the shift rounds nothing; "+ 1024" keeps them above zero.
             memory.clients[field] = times * (memory.clients[field] // 1024 * 1024 + 1024)
-        for field in ("attention_ps", "link_latency_ps", "link_ps_per_token"):
+        for field in ("attention_ps", "decode_ps", "decode_sequence_ps", "link_latency_ps", "link_ps_per_token"):
             memory.clients[field] *= times
         # Interpolation rounds down between knots: multiples of the widest distance (512) make it exact.
         first, last = memory.clients["linear"].min(), memory.clients["sequences"].max() + SEQUENCE_KNOTS
@@ -503,7 +504,7 @@ def test_percentiles_of_a_result(result: Result) -> None:
         stamp = {"ttft": "first_token_ps", "e2e": "finish_ps"}[metric]
         stamps = result.lowered.memory.requests[stamp] / 1e12
         # A rejected request waits for ever.
-        seconds = [s - a if s >= 0 else math.inf for s, a in zip(stamps, arrival, strict=True)]
+        seconds = [s - a + REQUEST_S if s >= 0 else math.inf for s, a in zip(stamps, arrival, strict=True)]
         for percent in ("50", "90", "99"):
             expected = naive_percentile(seconds, percent)
             assert result.percentile_s(metric, float(percent)) == pytest.approx(expected, rel=1e-9)
@@ -524,6 +525,8 @@ def oracle_scenario(lowered: Lowered, requests: Requests) -> tuple[list[OracleCl
                 int(row["attention_ps"]),
                 int(row["prefill_pair"]),
                 int(row["prefill_read"]),
+                decode_ps=int(row["decode_ps"]),
+                decode_sequence_ps=int(row["decode_sequence_ps"]),
             )
             specs.append(
                 OracleClientSpec(
@@ -537,6 +540,7 @@ def oracle_scenario(lowered: Lowered, requests: Requests) -> tuple[list[OracleCl
                     profile,
                     int(row["link_latency_ps"]),
                     int(row["link_ps_per_token"]),
+                    schedules_ahead=plan.pool.batching.schedule_ahead,
                 )
             )
     columns = (requests.arrival_ps, requests.prompt_tokens, requests.output_tokens)
@@ -561,16 +565,17 @@ def test_latencies_are_in_order(result: Result) -> None:
     rows = result.requests()
     served = rows[rows.served]
     assert (served.queue_s >= 0).all()
-    assert (served.queue_s < served.ttft_s).all()
+    assert (served.frontend_s == REQUEST_S).all()
+    assert (served.queue_s + served.frontend_s < served.ttft_s).all()
     assert (served.ttft_s <= served.e2e_s).all()
-    assert rows[~rows.served][["queue_s", "ttft_s", "e2e_s", "tpot_s"]].isna().all(axis=None)
+    assert rows[~rows.served][["frontend_s", "queue_s", "ttft_s", "e2e_s", "tpot_s"]].isna().all(axis=None)
     figures = result.summary()
     for metric in ("ttft", "tpot", "itl", "e2e"):
         assert figures[f"{metric}_p50_s"] <= figures[f"{metric}_p90_s"] <= figures[f"{metric}_p99_s"]
     assert figures["requests"] == len(load())
     assert figures["requests_per_s"] == pytest.approx(served.shape[0] / result.span_s)
     assert figures["output_tokens_per_s"] == pytest.approx(served.output_tokens.sum() / result.span_s)
-    assert result.span_s == pytest.approx(float((served.arrival_s + served.e2e_s).max()))
+    assert result.span_s == pytest.approx(float((served.arrival_s + served.e2e_s - REQUEST_S).max()))
 
 
 def test_energy_lies_between_idle_and_the_limit(result: Result) -> None:

@@ -22,6 +22,7 @@ from simulator.kernel.layout import (
     UNSEEN,
 )
 from simulator.workload import PS_PER_S
+from tests.simulator.engines import REQUEST_PS
 from tests.simulator.kernel_memory import assert_empty_at_the_end
 
 LOAD: dict[str, Any] = {
@@ -152,13 +153,23 @@ def test_first_token_then_end_then_end_of_the_session(result: Result) -> None:
 
 
 def test_a_session_is_its_chain_of_calls_and_waits(result: Result) -> None:
-    """From the last call back to the first, each after the call that released it: ends and waits add up, to the ps."""
+    """From the last call back to the first, each after the call that released it: ends and waits add up, to the ps.
+
+    A call that follows others waits until the last of their answers is back.
+    """
     sessions = result.lowered.requests.sessions
     if sessions is None:
         return
     rows = result.lowered.memory.requests
     served = rows["state"] == DONE
-    wait = np.maximum(sessions.wait_ps, 1)
+    back_ps = np.where(rows["llm_stage"] >= 0, REQUEST_PS, 0)  # one that only joins others goes nowhere
+    assert np.array_equal(np.rint(result.frontend_s[served] * PS_PER_S), back_ps[served])
+    reply_ps = np.zeros(len(rows), dtype=np.int64)  # of those that a call follows
+    for r in range(len(rows)):
+        first, count = int(sessions.first_follower[r]), int(sessions.followers[r])
+        for follower in range(first, first + count):
+            reply_ps[follower] = max(reply_ps[follower], back_ps[r])
+    wait = np.maximum(sessions.wait_ps + reply_ps, 1)
     chain_ps = np.zeros(len(rows), dtype=np.int64)  # of the calls that led to this one and the waits between
     released = sessions.needs == 0
     # A call stands before those that follow it.
@@ -179,11 +190,11 @@ def test_a_session_is_its_chain_of_calls_and_waits(result: Result) -> None:
     first_rows = sessions.first_rows
     last_rows = np.append(first_rows[1:], len(rows)) - 1
     whole = served[last_rows]
-    total_ps = (chain_ps + rows["done_ps"] - rows["arrival_ps"])[last_rows]
-    assert np.array_equal(total_ps[whole] / PS_PER_S, result.session_s[whole])
+    total_ps = (chain_ps + rows["done_ps"] - rows["arrival_ps"] + back_ps)[last_rows]
+    assert np.array_equal(total_ps[whole], np.rint(result.session_s[whole] * PS_PER_S))
     # No session is shorter than its calls one after the other, where they do not run side by side.
     if (sessions.followers <= 1).all():
-        each_ps = np.where(served, rows["done_ps"] - rows["arrival_ps"], 0)
+        each_ps = np.where(served, rows["done_ps"] - rows["arrival_ps"] + back_ps, 0)
         sums = np.bincount(sessions.session, weights=each_ps / PS_PER_S)
         waits = np.bincount(sessions.session, weights=np.where(sessions.needs > 0, sessions.wait_ps, 0) / PS_PER_S)
         assert np.allclose((sums + waits)[whole], result.session_s[whole], rtol=1e-9)

@@ -329,7 +329,7 @@ def test_a_prefix_cache_makes_nobody_later_who_is_served_alone(scenario: Scenari
 
     Proof: fewer tokens in no more steps of no larger cost, so no service is longer; the rest is Lindley's recursion.
     Each restriction counts: reading the covered tokens may take longer than computing them, a follower that comes
-    earlier may delay others, and batches have their anomalies.
+    earlier may delay others, batches have their anomalies, and the noise of a step goes by its number.
     """
     spec = next(spec for spec in scenario.clients)
     profile = replace(spec.profile, pair=spec.profile.pair // 1024 * 1024, read=0, window_ps=0, window_pair=0)
@@ -344,6 +344,7 @@ def test_a_prefix_cache_makes_nobody_later_who_is_served_alone(scenario: Scenari
         tiers=(),
         cached=True,
         expected=None,
+        factors=(),
     )
     requests = tuple(
         replace(request, needs=0, wait_ps=0, first_follower=0, followers=0) for request in scenario.requests

@@ -20,17 +20,18 @@ def engine(model: str, **changes: Any) -> Engine:
     "changes", [{}, {"tp": 4}, {"tp": 16}, {"pp": 4}, {"dp": 4}, {"tp": 16, "pp": 3, "dp": 2}], ids=str
 )
 def test_a_token_of_llama(changes: dict[str, int]) -> None:
-    """2 · 32 layers · 8 heads · 128 · 2 bytes, however the client is built; 16 ranks hold every head twice."""
+    """2 · 32 layers · 8 heads · 128 · 2 bytes, however the client is built; 16 ranks hold and send every head twice."""
     for kv, expected in (("bf16", 131_072), ("fp8", 65_536)):
         e = engine("llama-3.1-8b", kv=kv, **changes)
-        assert hand_over_bytes(e) == (expected, 0)
+        assert hand_over_bytes(e) == (expected * (2 if e.tp == 16 else 1), 0)
         assert kv_bytes_per_token_of_client(e) == expected
 
 
-def test_a_latent_is_sent_once() -> None:
-    """DeepSeek-V3: 61 · (512 + 64) · 2 bytes, which each of 8 accelerators holds."""
+def test_a_latent_is_sent_by_every_rank() -> None:
+    """DeepSeek-V3: 61 · (512 + 64) · 2 bytes, which each of 8 accelerators holds and its counterpart needs."""
     e = engine("deepseek-v3", tp=8, weights="fp8")
-    assert hand_over_bytes(e) == (70_272, 0)
+    assert hand_over_bytes(e) == (8 * 70_272, 0)
+    assert kv_bytes_per_token_of_client(e) == 70_272
     assert e.kv_bytes_per_token == 70_272
 
 

@@ -44,7 +44,7 @@ def test_times_of_an_index_meet_the_search_at_both_ends() -> None:
         dimension=1024,
         centroids=16384,
         threads=cpu.cores,
-        scan_bytes_per_s=5.4e9,
+        scan_bytes_per_s=7.05e9,
         memory_bytes_per_s=cpu.memory_bandwidth_bytes_per_s,
     ).seconds
     assert (step + sequence, step + 64 * sequence) == pytest.approx(tuple(times))
@@ -55,7 +55,8 @@ def test_a_lookup_lengthens_decodes_only() -> None:
     at = np.array([1.0, 100.0])
     plain = step_cost(engine_of(Pool.parse(base)), at, at)
     cost = step_cost(engine_of(Pool.parse(base | {"lookup": {"us_per_step": 50.0, "us_per_sequence": 2.0}})), at, at)
-    assert (cost.decode_step_s, cost.decode_sequence_s) == pytest.approx((50e-6, 2e-6))
+    assert cost.decode_step_s - plain.decode_step_s == pytest.approx(50e-6)
+    assert cost.decode_sequence_s - plain.decode_sequence_s == pytest.approx(2e-6)
     np.testing.assert_array_equal(cost.linear.seconds, plain.linear.seconds)
     np.testing.assert_array_equal(cost.sequences.seconds, plain.sequences.seconds)
 

@@ -10,18 +10,35 @@ import numpy as np
 import pytest
 
 from simulator import Pool, SpecError, catalog
-from simulator.performance.coefficients import BY_HAND
+from simulator.performance.coefficients import BY_HAND, Coefficients
 from simulator.performance.engine import Engine, engine_of
-from simulator.performance.feed_forward import exchange, mixture_feed_forward
+from simulator.performance.experts import popularity
+from simulator.performance.feed_forward import exchange, mixture_operators
 from simulator.performance.layers import layers, output_head, stage_layers
 from simulator.performance.memory import kv_blocks
+from simulator.performance.operators import total_work
 from simulator.performance.pipeline import even_layers
 from simulator.performance.price import pool_usd_per_hour
+from simulator.performance.roofline import Floats, Work
 from simulator.performance.step_cost import step_cost
 
 
 def pool_of(model: str, accelerator: str = "h100-sxm", **changes: Any) -> Pool:
     return Pool.parse({"model": model, "accelerator": accelerator} | changes)
+
+
+DATASHEET = {
+    "levels": [
+        {"name": "scale-up", "devices": 8, "gb_per_s": 450.0, "latency_us": 2.0},
+        {"name": "rack", "devices": 32, "gb_per_s": 50.0, "latency_us": 10.0},
+    ]
+}
+"""Links of DGX H100 without a measured profile: start-up and bandwidth alone, for arithmetic by hand."""
+
+
+def mixture_feed_forward(e: Engine, c: Coefficients, tokens: Floats) -> Work:
+    """Return the work of one block of experts."""
+    return total_work(mixture_operators(e, c, tokens, 1.0), tokens)
 
 
 def engine(model: str, accelerator: str = "h100-sxm", **changes: Any) -> Engine:
@@ -62,20 +79,20 @@ def round_s(stage_s: list[float], send_s: float, micro_batches: int) -> float:
 @pytest.mark.parametrize("tokens", [1, 2, 3, 4, 64, 1001])
 def test_a_step_is_a_round_of_the_pipeline(split: list[int], tokens: int) -> None:
     """Stages by hand as shares of the layers, a send over NVLink of 2 µs and 450 GB/s."""
-    c = replace(BY_HAND, link_peak=1.0)
+    c = replace(BY_HAND, engine=replace(BY_HAND.engine, link_peak=1.0))
     micro_batches = min(4, tokens)
     each = math.ceil(tokens / micro_batches)
     whole = float(layers(engine("llama-3.1-8b"), c, np.array([float(each)])).seconds[0])
     expected = round_s([whole * count / 32 for count in split], 2e-6 + each * 4096 * 2 / 450e9, micro_batches)
-    got = layers(engine("llama-3.1-8b", pp=4, layers_per_stage=split), c, np.array([float(tokens)]))
+    got = layers(engine("llama-3.1-8b", pp=4, layers_per_stage=split, topology=DATASHEET), c, np.array([float(tokens)]))
     assert got.seconds[0] == pytest.approx(expected, rel=1e-9)
 
 
 def test_a_step_is_four_stage_times() -> None:
     """4 equal stages, 64 tokens in 4 micro-batches of 16: 4 times a stage's quarter of the layers, 3 sends between."""
-    c = replace(BY_HAND, link_peak=1.0)
+    c = replace(BY_HAND, engine=replace(BY_HAND.engine, link_peak=1.0))
     whole = layers(engine("llama-3.1-8b"), c, np.array([16.0])).seconds[0]
-    got = layers(engine("llama-3.1-8b", pp=4), c, np.array([64.0])).seconds[0]
+    got = layers(engine("llama-3.1-8b", pp=4, topology=DATASHEET), c, np.array([64.0])).seconds[0]
     assert got == pytest.approx(whole + 3 * (2e-6 + 16 * 4096 * 2 / 450e9))
 
 
@@ -83,7 +100,7 @@ def test_fewer_tokens_than_stages() -> None:
     """One token passes 4 stages alone; up to three more pass behind it in the same time."""
     one = layers(engine("llama-3.1-8b"), BY_HAND, np.array([1.0])).seconds[0]
     sends = 3 * (2e-6 + 4096 * 2 / (450e9 * BY_HAND.link_peak))
-    got = layers(engine("llama-3.1-8b", pp=4), BY_HAND, np.array([1.0, 2, 3, 4])).seconds
+    got = layers(engine("llama-3.1-8b", pp=4, topology=DATASHEET), BY_HAND, np.array([1.0, 2, 3, 4])).seconds
     np.testing.assert_allclose(got, one + sends)
 
 
@@ -198,27 +215,31 @@ def test_distinct_experts_of_a_rank_as_by_drawing_them(tokens: int) -> None:
     """128 experts on 8 ranks, 8 visited by a token: the mean number of one rank's experts that are hit."""
     rng = np.random.default_rng(3)
     trials = 1000
-    hit = np.zeros((trials, 128), dtype=bool)
-    for trial in range(trials):
-        hit[trial, rng.random((tokens, 128)).argsort(axis=1)[:, :8].ravel()] = True
-    on_rank = hit[:, :16].sum(axis=1)
+    on_rank = np.zeros(trials)
+    for trial in range(trials):  # experts lie anywhere, and a token picks every one as often as it is popular
+        upto = np.append(0.0, rng.permutation(popularity(128, 8, tokens)).cumsum().round(9))
+        picks = np.diff(np.floor(upto + rng.random((tokens, 1))), axis=1) > 0
+        on_rank[trial] = picks[:, :16].any(axis=0).sum()
 
     e = engine("qwen3-30b-a3b", dp=8, ep=8)
-    bare = replace(BY_HAND, memory_peak=1.0, expert_imbalance=1.0)
-    moved = float(mixture_feed_forward(e, bare, np.array([float(tokens)])).memory_s[0]) * 3.35e12
+    bare = replace(BY_HAND, engine=replace(BY_HAND.engine, expert_imbalance=1.0))
+    memory_s = float(mixture_feed_forward(e, bare, np.array([float(tokens)])).memory_s[0])
+    moved = memory_s * 3.35e12 * BY_HAND.kernels.memory_share
     own = math.ceil(tokens / 8)
     router = 2 * (2048 * 128 + own * (2048 + 128))
     activations = tokens * 8 / 8 * 2 * 2048 * 2
     distinct = (moved - router - activations) / (3 * 2048 * 768 * 2)
-    assert distinct == pytest.approx(on_rank.mean(), abs=4 * on_rank.std() / math.sqrt(trials) + 1e-6)
+    assert distinct == pytest.approx(on_rank.mean(), abs=4 * on_rank.std() / math.sqrt(trials) + 0.05)
 
 
 def test_the_busiest_rank_computes() -> None:
     """1000 tokens visit 8 of 128 experts: an eighth of the visits on each of 8 ranks, 20 % more on the busiest."""
     work = mixture_feed_forward(engine("qwen3-30b-a3b", dp=8, ep=8), BY_HAND, np.array([1000.0]))
-    visits = 1000 * 8 / 8 * BY_HAND.expert_imbalance
+    visits = 1000 * 8 / 8 * BY_HAND.engine.expert_imbalance
     operations = 2 * visits * 3 * 2048 * 768 + 2 * 125 * 2048 * 128
-    assert float(work.compute_s[0]) == pytest.approx(operations / (989.4e12 * BY_HAND.gemm_peak))
+    assert float(work.compute_s[0]) == pytest.approx(
+        operations / (989.4e12 * BY_HAND.kernels.product("bf16").compute_share)
+    )
 
 
 def test_dispatch_as_by_drawing() -> None:
@@ -226,22 +247,22 @@ def test_dispatch_as_by_drawing() -> None:
     rng = np.random.default_rng(1)
     picks = rng.integers(0, 8, (20_000, 8))
     copies = np.mean([len(set(row)) for row in picks.tolist()])
-    c = replace(BY_HAND, link_peak=1.0, expert_imbalance=1.0)
-    seconds = float(exchange(engine("qwen3-30b-a3b", dp=8, ep=8), c, np.array([8000.0])).seconds[0])
+    c = replace(BY_HAND, engine=replace(BY_HAND.engine, link_peak=1.0, expert_imbalance=1.0))
+    seconds = float(exchange(engine("qwen3-30b-a3b", dp=8, ep=8, topology=DATASHEET), c, np.array([8000.0])).seconds[0])
     one_way = 7 / 8 * 1000 * copies * 2048 * 2 / 450e9 + 2e-6 * (1 + 3)
     assert seconds == pytest.approx(2 * one_way, rel=0.01)
 
 
 def test_split_experts_gather_all_tokens() -> None:
     """Without expert parallelism 4 ranks gather all tokens and scatter the sums."""
-    c = replace(BY_HAND, link_peak=1.0)
-    seconds = float(exchange(engine("qwen3-30b-a3b", dp=4), c, np.array([800.0])).seconds[0])
+    c = replace(BY_HAND, engine=replace(BY_HAND.engine, link_peak=1.0))
+    seconds = float(exchange(engine("qwen3-30b-a3b", dp=4, topology=DATASHEET), c, np.array([800.0])).seconds[0])
     assert seconds == pytest.approx(2 * (3 / 4 * 800 * 2048 * 2 / 450e9 + 2e-6 * 3))
 
 
 def test_experts_shared_by_several_accelerators() -> None:
     """Ep 4 on 8: each expert on a pair, which gathers what arrives for it; experts' operations are the same."""
-    c = replace(BY_HAND, expert_imbalance=1.0)
+    c = replace(BY_HAND, engine=replace(BY_HAND.engine, expert_imbalance=1.0))
     tokens = np.array([4096.0])
     eight, pairs = (mixture_feed_forward(engine("qwen3-30b-a3b", dp=8, ep=ep), c, tokens) for ep in (8, 4))
     assert pairs.compute_s[0] == pytest.approx(eight.compute_s[0])
@@ -277,25 +298,24 @@ def test_impossible_degrees_are_refused(model: str, changes: dict[str, Any], pro
 
 
 def test_tensor_parallelism_beyond_a_server_pays_for_the_network() -> None:
-    """16 H100: each all-reduce scatters over NVLink and reduces an eighth over the network."""
-    c = replace(BY_HAND, link_peak=1.0)
-    work = layers(engine("llama-3.1-70b", tp=16), c, np.array([100.0]))
+    """16 H100: rings through both servers, over eight adapters between them."""
+    c = replace(BY_HAND, engine=replace(BY_HAND.engine, link_peak=1.0))
+    work = layers(engine("llama-3.1-70b", tp=16, topology=DATASHEET), c, np.array([100.0]))
     message = 100 * 8192 * 2
-    inside = 7 / 8 * message / 450e9 + 4 * 2e-6
-    across = 2 * 1 / 2 * message / 8 / 50e9 + 2 * 10e-6
-    assert float(work.link_s[0]) == pytest.approx(80 * 2 * (2 * inside + across))
+    one = 2 * 15 / 16 * message / (8 * 50e9) + 2 * 4 * 2e-6 + 2 * 10e-6
+    assert float(work.link_s[0]) == pytest.approx(80 * 2 * one)
 
 
 def test_a_pool_may_have_links_of_its_own() -> None:
-    """Pairs with NVLink in a node with PCIe: 4 ranks scatter in the pair, reduce half across, gather in the pair."""
+    """Pairs with NVLink in a node with PCIe: rings of 4, over two links between the pairs."""
     levels = [
         {"name": "pair", "devices": 2, "gb_per_s": 300.0, "latency_us": 2.0},
         {"name": "node", "devices": 8, "gb_per_s": 31.5, "latency_us": 4.0},
     ]
-    c = replace(BY_HAND, link_peak=1.0)
+    c = replace(BY_HAND, engine=replace(BY_HAND.engine, link_peak=1.0))
     work = layers(engine("llama-3.1-8b", tp=4, topology={"levels": levels}), c, np.array([100.0]))
     message = 100 * 4096 * 2
-    one = 2 * (message / 2 / 300e9 + 2 * 2e-6) + message / 2 / 31.5e9 + 2 * 4e-6
+    one = 2 * 3 / 4 * message / (2 * 31.5e9) + 2 * 2 * 2e-6 + 2 * 4e-6
     assert float(work.link_s[0]) == pytest.approx(32 * 2 * one)
     with pytest.raises(SpecError, match=r"tp: 16 .* exceed the 8 linked h100-sxm"):
         engine("llama-3.1-8b", tp=16, topology={"levels": levels})

@@ -74,6 +74,8 @@ def test_against_the_oracle(policy: str, trace: Requests) -> None:
             int(client["attention_ps"]),
             int(client["prefill_pair"]),
             int(client["prefill_read"]),
+            decode_ps=int(client["decode_ps"]),
+            decode_sequence_ps=int(client["decode_sequence_ps"]),
         )
         specs.append(
             OracleClientSpec(
@@ -87,6 +89,7 @@ def test_against_the_oracle(policy: str, trace: Requests) -> None:
                 profile,
                 int(client["link_latency_ps"]),
                 int(client["link_ps_per_token"]),
+                schedules_ahead=bool(client["ahead"]),
             )
         )
     columns = (part.arrival_ps, part.prompt_tokens, part.output_tokens)

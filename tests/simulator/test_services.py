@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from simulator.spec.stages import (
     ServiceStage,
     TokeniseStage,
 )
+from tests.simulator.engines import PLAIN
 
 TOKENS = np.array([0.0, 1, 7, 64, 500, 4096, 100_000])
 BATCHES = np.array([0.0, 1, 2, 8, 32, 33, 64, 200])
@@ -86,8 +88,12 @@ def test_affine_stages_are_affine() -> None:
 def test_retrieval_against_arithmetic() -> None:
     # 32 threads, 40 queries: two rounds. 128 of 3162 lists of 10 million vectors of 768 bytes.
     scanned = 128 * 1e7 / 3162 * 768
-    core, bus = 2 * scanned / 5.4e9, 40 * scanned / (0.7 * 307.2e9)
-    coarse = 2 * (2 * 768 * 3162) / 10e9
+    # The slowest of the 8 threads with two queries: 1.43 standard deviations of 0.37 √2 queries above the mean.
+    core, bus = (
+        (2 + 0.37 * 2**0.5 * NormalDist().inv_cdf(7.625 / 8.25)) * scanned / 7.05e9,
+        40 * scanned / (0.8 * 307.2e9),
+    )
+    coarse = 2 * (2 * 768 * 3162) / 7.01e9
     expected = 0.5e-3 + coarse + (core**4 + bus**4) ** 0.25
     index: dict[str, Any] = {"vectors": 10**7, "dimension": 768, "bytes_per_vector": 768.0, "centroids": 3162}
     assert retrieval_s([40], probes=128, **index) == pytest.approx(expected)
@@ -125,7 +131,8 @@ def test_a_guard_costs_a_prefill_of_the_engine() -> None:
     from simulator.performance.step_cost import step_cost
     from simulator.spec.deployment import Pool
 
-    engine = engine_of(Pool(model="llama-3.2-1b", accelerator="l4"))
+    # The overheads of a guard's server are those of no engine in particular.
+    engine = engine_of(Pool.parse({"model": "llama-3.2-1b", "accelerator": "l4", "engine": PLAIN}))
     step = step_cost(engine, np.array([2000.0]), np.array([1.0]))
     pairs = 2000 * 2000 / 2
     prefill = step.linear.seconds[0] + step.sequences.seconds[0] + pairs * step.prefill_pair_s
@@ -196,13 +203,13 @@ def faiss_errors(file: Path, device: str) -> NDArray[np.float64]:
 def test_retrieval_against_the_measurements_it_was_set_to(reference: Path) -> None:
     errors = faiss_errors(reference / "stages" / "faiss_ivf_100m_xeon_gold_6448y.csv", XEON)
     # Shards of unequal size leave 12 % even to the median over shards.
-    assert np.median(np.abs(errors)) <= 0.18
+    assert np.median(np.abs(errors)) <= 0.13
     assert abs(np.median(errors)) <= 0.12
 
 
 def test_retrieval_against_measurements_on_another_processor(reference: Path) -> None:
     errors = faiss_errors(reference / "stages" / "faiss_ivf_100m_xeon_platinum_8380.csv", "xeon-platinum-8380")
-    assert np.median(np.abs(errors)) <= 0.12
+    assert np.median(np.abs(errors)) <= 0.11
     assert np.quantile(np.abs(errors), 0.9) <= 0.30
 
 

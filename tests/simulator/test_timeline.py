@@ -25,6 +25,7 @@ from simulator.timeline import series, write_perfetto
 from simulator.timeline.activity import knots_of
 from simulator.timeline.bins import Bins
 from simulator.workload import PS_PER_S
+from tests.simulator.engines import REQUEST_S
 
 PAGE = Path(__file__).parents[2] / "docs" / "timeline.md"
 LENGTHS = {"statistics": "azure-2023-conversation"}
@@ -52,7 +53,7 @@ SPLIT = [
     {**POOL, "name": "reads", "role": "prefill", "clients": 1},
     {**POOL, "name": "writes", "role": "decode", "batching": {"max_batch_requests": 8}},
 ]
-TIGHT = {**POOL, "clients": 1, "kv_memory": {"blocks": 1500}}
+TIGHT = {**POOL, "clients": 1, "kv_memory": {"blocks": 1400}}
 
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "one pool": ({"pools": [{**POOL, "batching": {"policy": "chunked", "max_batch_requests": 16}}]}, {}),
@@ -70,7 +71,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "cascade": (
         {"pools": [{**POOL, "stage": "small"}, {**POOL, "name": "big", "stage": "large", "accelerator": "h200-sxm"}]},
-        {"pipeline": [{"kind": "cascade", "stages": ["small", "large"], "fallback": [0.4]}]},
+        {"pipeline": [{"kind": "cascade", "stages": ["small", "large"], "fallback": [0.6]}]},
     ),
 }
 
@@ -107,7 +108,7 @@ def time_at_stage_s(result: Result, stage: str) -> float:
     if f"{stage}_queue_s" in table:
         return float((table[f"{stage}_queue_s"] + table[f"{stage}_service_s"]).sum())
     here = result.lowered.memory.requests["llm_stage"] == result.lowered.plan.stages.index(stage)
-    return float(table["e2e_s"][here].sum())
+    return float((table["e2e_s"] - table["frontend_s"])[here].sum())
 
 
 def stages_of(result: Result) -> dict[str, list[str]]:
@@ -355,12 +356,14 @@ def test_slices_of_requests_lie_within_each_other(result: Result, trace: dict[st
     for request, (whole, *parts) in threads.items():
         begin, end = nanoseconds(whole)
         assert whole["name"] == f"request {request}"
-        assert end - begin == pytest.approx(table["e2e_s"][request] * 1e9, abs=2)
+        frontend_s = whole["args"]["frontend_s"]
+        assert frontend_s == table["frontend_s"][request] == REQUEST_S
+        assert end - begin == pytest.approx((table["e2e_s"][request] - frontend_s) * 1e9, abs=2)
         times = [(begin, begin), *(nanoseconds(part) for part in parts), (end, end)]
         assert all(a[1] <= b[0] for a, b in pairwise(times))
         mark = first_tokens[request]
         assert mark["args"]["ttft_s"] == pytest.approx(table["ttft_s"][request])
-        assert (mark["ts"] - whole["ts"]) / 1e6 == pytest.approx(mark["args"]["ttft_s"], abs=2e-9)
+        assert (mark["ts"] - whole["ts"]) / 1e6 == pytest.approx(mark["args"]["ttft_s"] - frontend_s, abs=2e-9)
         queued_ns = sum(b - a for part in parts for a, b in [nanoseconds(part)] if part["name"].endswith(" queue"))
         columns = [c for c in table if str(c).endswith("_queue_s")] or ["queue_s"]
         assert queued_ns == pytest.approx(table.loc[request, columns].sum() * 1e9, abs=2 * len(parts))
@@ -398,7 +401,7 @@ def test_a_window_and_a_share_of_requests(tmp_path: Path) -> None:
     trace = read(tmp_path / "trace.json")
     assert trace == read(tmp_path / "trace.json.gz")
     table = result.requests()
-    here = (table["arrival_s"] < end) & (table["arrival_s"] + table["e2e_s"] >= start)
+    here = (table["arrival_s"] < end) & (table["arrival_s"] + table["e2e_s"] - table["frontend_s"] >= start)
     about = trace["otherData"]
     assert about["requests"] == here.sum() > 5
     assert about["requests_drawn"] == 5

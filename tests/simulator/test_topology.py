@@ -18,7 +18,7 @@ from simulator.performance.roofline import Floats, Work
 from simulator.performance.topology import Group, group_of, topology_of
 from simulator.spec.topology import Level, Topology
 
-IDEAL = replace(BY_HAND, link_peak=1.0)
+IDEAL = replace(BY_HAND, engine=replace(BY_HAND.engine, link_peak=1.0))
 Collective = Callable[[Floats, Group, Coefficients], Work]
 
 
@@ -79,11 +79,11 @@ def test_ring_times_by_hand() -> None:
 
 
 def test_two_levels_by_hand() -> None:
-    """8 devices in two domains: scatter a GB inside, reduce a quarter of it across, gather inside."""
+    """8 devices in two domains: rings through all of them, over four links of 10 GB/s between the domains."""
     group = group_of(two_levels(), 8)
-    inside, across = 3 / 4 * 1e9 / 100e9 + 3e-6, 1 / 2 * 0.25e9 / 10e9
-    assert seconds(all_reduce, group, 1e9) == pytest.approx(2 * inside + 2 * across + 10e-6)
-    assert seconds(reduce_scatter, group, 1e9) == pytest.approx(inside + across + 10e-6)
+    one_pass = 7 / 8 * 1e9 / (4 * 10e9)
+    assert seconds(all_reduce, group, 1e9) == pytest.approx(2 * one_pass + 2 * 3e-6 + 10e-6)
+    assert seconds(reduce_scatter, group, 1e9) == pytest.approx(one_pass + 3e-6 + 10e-6)
     # Half of what each sends leaves its domain; three quarters of the rest go to neighbours.
     assert seconds(all_to_all, group, 1e9) == pytest.approx(0.5e9 / 10e9 + 10e-6 + 3 / 4 * 0.5e9 / 100e9 + 3e-6)
     assert seconds(send_recv, group, 1e9) == pytest.approx(0.1 + 5e-6)
@@ -105,7 +105,8 @@ def test_longer_ways_take_longer(collective: Collective) -> None:
     times = [seconds(collective, group, 1e8) for group in groups]
     assert times == sorted(times)
     assert times[0] == 0
-    assert times[1] < times[2] / 1.5
+    # Eight adapters reach 259 GB/s together, NVLink 330: what is left of 400 and 450 in its protocols.
+    assert times[1] < times[2] / 1.35
 
 
 def test_an_oversubscribed_uplink_is_shared() -> None:
@@ -119,9 +120,23 @@ def test_an_oversubscribed_uplink_is_shared() -> None:
 def test_catalogued_levels() -> None:
     """DGX H100: 8 by NVLink at 450 GB/s, beyond that one adapter of 400 Gb/s each."""
     scale_up, rack, datacentre = topology_of(catalog.accelerator("h100-sxm")).levels
-    assert (scale_up.devices, scale_up.gb_per_s, scale_up.latency_us) == (8, 450, 2)
+    assert (scale_up.devices, scale_up.gb_per_s, scale_up.latency_us, scale_up.link) == (8, 450, 2, "nvlink-h100")
+    assert rack.link == "rdma-400g"
     assert (rack.devices, rack.gb_per_s, rack.oversubscription) == (32, 50, 1)
     assert (datacentre.gb_per_s, datacentre.oversubscription) == (50, 2)
+
+
+@pytest.mark.parametrize("name", catalog.accelerator_names())
+def test_links_that_accelerators_name_are_catalogued(name: str) -> None:
+    chip = catalog.accelerator(name)
+    for link in (chip.scale_up.link, chip.scale_out_link):
+        assert link is None or catalog.link_profile(link).name == link
+
+
+def test_an_unknown_link_is_refused() -> None:
+    levels = (two_levels().levels[0].model_copy(update={"link": "nvlink-h10"}),)
+    with pytest.raises(SpecError, match=r"link: no 'nvlink-h10'.*nvlink-h100"):
+        group_of(Topology(levels=levels), 2)
 
 
 def test_levels_must_nest() -> None:
@@ -162,9 +177,9 @@ def ratios(group: Group, collective: Collective, rows: list[tuple[float, float]]
 )
 @pytest.mark.parametrize("name", NCCL)
 def test_nccl_inside_a_server(name: str, chip: str, folder: str, reference: Path) -> None:
-    """Messages of 64 MB and more: medians within 40 %; from 4 MB on within a factor of 2.5 but for single outliers.
+    """Messages of 64 MB and more: medians within 20 %; from 4 MB on within a factor of 1.5 but for single outliers.
 
-    Smaller ones are start-up alone: NCCL takes 7 to 15 µs, the model 4 to 8, as the kernels that engines use there.
+    See tests/fidelity/test_collectives.py for smaller ones.
     """
     rows = defaultdict(list)
     with (reference / "operators" / "apex_nccl" / folder / f"{name}.csv").open(newline="", encoding="utf-8") as file:
@@ -175,10 +190,10 @@ def test_nccl_inside_a_server(name: str, chip: str, folder: str, reference: Path
     assert set(rows) == ({2} if name == "sendrecv" else {2, 4, 8})
     for devices, measured in rows.items():
         group = group_of(topology_of(catalog.accelerator(chip)), devices)
-        assert 0.6 < np.median(ratios(group, NCCL[name], measured, 64e6)) < 1.2
+        assert 0.8 < np.median(ratios(group, NCCL[name], measured, 64e6)) < 1.2
         most = ratios(group, NCCL[name], measured, 4e6)
-        assert (most > 1 / 2.5).mean() > 0.8
-        assert most.max() < 1.25
+        assert (most > 1 / 1.5).mean() > 0.8
+        assert most.max() < 1.4
 
 
 @pytest.mark.parametrize(
@@ -197,8 +212,8 @@ def test_collectives_between_servers(
 ) -> None:
     """Vidur's measurements from 4 MB on, the median within a factor of 2.2.
 
-    The A100 servers had, to judge by one pair, 100 Gb/s each: all their GPUs share it, which the model says by an
-    oversubscription of as many as talk. It is what keeps 16 GPUs as slow as 2.
+    The A100 servers had, to judge by their GPUs together, four adapters of 100 Gb/s: 8 GPUs share them, which the model
+    says by an oversubscription of two. It is what keeps 16 GPUs slower than 8.
     """
     with (reference / "operators" / "vidur_collectives.csv").open(newline="", encoding="utf-8") as file:
         rows = [
@@ -216,7 +231,8 @@ def test_collectives_between_servers(
                 devices=per_node * 4,
                 gb_per_s=gb_per_s,
                 latency_us=10.0,
-                oversubscription=float(per_node),
+                oversubscription=max(1.0, per_node / 4),
+                link="rdma-100g" if platform == "a100_dgx" else "rdma-400g",
             ),
         )
     )

@@ -24,6 +24,14 @@ AGENTS = {
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "chunked": ({"pools": [POOL]}, CHAT),
     "shortest first": ({"pools": [{**POOL, "batching": {"order": "shortest_first", "max_batch_requests": 8}}]}, CHAT),
+    "ahead, with noise": (
+        {"pools": [{**POOL, "batching": {"schedule_ahead": True, "max_batch_requests": 8}, "step_noise_cv": 0.2}]},
+        CHAT,
+    ),
+    "ahead, shortest first": (
+        {"pools": [{**POOL, "batching": {"schedule_ahead": True, "order": "shortest_first"}}]},
+        CHAT,
+    ),
     "random": ({"pools": [POOL], "router": "random", "seed": 5}, CHAT),
     "static": ({"pools": [{**POOL, "batching": {"policy": "static", "max_batch_requests": 16}}]}, CHAT),
     "disaggregated, shared links": (

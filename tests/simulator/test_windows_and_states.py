@@ -16,11 +16,20 @@ from simulator.performance.memory import kv_blocks, state_blocks, window_share
 from simulator.performance.state_space import projections, scan_flops_per_token, state_bytes_per_layer
 from simulator.performance.step_cost import step_cost
 
-BANDWIDTH = 3.35e12 * BY_HAND.memory_peak
+BANDWIDTH = 3.35e12 * BY_HAND.kernels.memory_share
 
 
 def pool_of(model: str, accelerator: str = "h100-sxm", **changes: Any) -> Pool:
     return Pool.parse({"model": model, "accelerator": accelerator} | changes)
+
+
+DATASHEET = {
+    "levels": [
+        {"name": "scale-up", "devices": 8, "gb_per_s": 450.0, "latency_us": 2.0},
+        {"name": "rack", "devices": 32, "gb_per_s": 50.0, "latency_us": 10.0},
+    ]
+}
+"""Links of DGX H100 without a measured profile: start-up and bandwidth alone, for arithmetic by hand."""
 
 
 def engine(model: str, accelerator: str = "h100-sxm", **changes: Any) -> Engine:
@@ -36,7 +45,7 @@ def test_a_window_of_every_other_layer_halves_what_grows() -> None:
     layer = 2 * 8 * 256 * 2
     e = engine("gemma-2-9b")
     assert e.kv_bytes_per_token == 21 * layer
-    cost = step_cost(e, np.ones(1), np.ones(1))
+    cost = step_cost(e, np.ones(1), np.ones(1), BY_HAND)
     assert cost.decode_s == cost.window_s == pytest.approx(21 * layer / BANDWIDTH)
     assert cost.prefill_pair_s == cost.window_pair_s
     assert window_share(pool_of("gemma-2-9b")) == 1024
@@ -72,7 +81,7 @@ def test_where_every_layer_has_a_window() -> None:
     assert blocks / window_blocks == pytest.approx(sequences, rel=0.01)
     # A context of 32,768 tokens takes 3 % more.
     assert (window_blocks + 32768 / 16) / window_blocks == pytest.approx(1.03, abs=0.002)
-    cost = step_cost(engine_of(pool), np.ones(1), np.ones(1))
+    cost = step_cost(engine_of(pool), np.ones(1), np.ones(1), BY_HAND)
     assert cost.decode_s == cost.prefill_pair_s == cost.prefill_read_s == 0
     assert cost.window_s == pytest.approx(131_072 / BANDWIDTH)
 
@@ -115,9 +124,9 @@ def test_without_growing_kv_the_state_counts() -> None:
 
 def test_a_step_reads_and_writes_states() -> None:
     e = engine("nemotron-h-8b")
-    cost = step_cost(e, np.ones(1), np.array([0.0, 1, 100]))
+    cost = step_cost(e, np.ones(1), np.array([0.0, 1, 100]), BY_HAND)
     plain = replace(e, model=e.model.model_copy(update={"ssm": e.model.ssm.model_copy(update={"state": 1})}))
-    less = step_cost(plain, np.ones(1), np.array([0.0, 1, 100]))
+    less = step_cost(plain, np.ones(1), np.array([0.0, 1, 100]), BY_HAND)
     more = 24 * 127 * (8192 * 2 + 2 * 8 * 3 * 2) * 2  # 127 more state elements, and inputs of B and C; there and back
     np.testing.assert_allclose(
         cost.sequences.seconds - less.sequences.seconds, np.array([0, 1, 100]) * more / BANDWIDTH
@@ -131,7 +140,7 @@ def test_projections_read_the_parameters() -> None:
     assert projections(e, BY_HAND, np.ones(1)).memory_s[0] == pytest.approx(2 * matrices / BANDWIDTH, rel=0.001)
     jamba = engine("jamba-1.5-mini", "h200-sxm")
     matrices = 4096 * 16384 + 8192 * (256 + 32) + 256 * 8192 + 8192 * 4096
-    expected = 2 * matrices / (4.8e12 * BY_HAND.memory_peak)
+    expected = 2 * matrices / (4.8e12 * BY_HAND.kernels.memory_share)
     assert projections(jamba, BY_HAND, np.ones(1)).memory_s[0] == pytest.approx(expected, rel=0.001)
 
 
@@ -149,15 +158,16 @@ def test_scan_operations_as_the_matrices_say() -> None:
 
 def test_hybrids_decode_long_contexts_faster() -> None:
     """The reason for them: KV of 4 layers against 32 at much the same size."""
-    hybrid, plain = (step_cost(engine(name), np.ones(1), np.ones(1)) for name in ("nemotron-h-8b", "llama-3.1-8b"))
+    at = np.ones(1)
+    hybrid, plain = (step_cost(engine(name), at, at, BY_HAND) for name in ("nemotron-h-8b", "llama-3.1-8b"))
     assert hybrid.decode_s == pytest.approx(plain.decode_s / 8)
     assert hybrid.linear.seconds[0] == pytest.approx(plain.linear.seconds[0], rel=0.1)
 
 
 def test_layers_with_one_half_reduce_once() -> None:
     """Nemotron-H: 52 halves of a layer, 52 all-reduces; granite: 40 whole layers, 80."""
-    c = replace(BY_HAND, link_peak=1.0)
+    c = replace(BY_HAND, engine=replace(BY_HAND.engine, link_peak=1.0))
     for model, reduces in (("nemotron-h-8b", 52), ("granite-4.0-h-small", 80)):
-        cost = step_cost(engine(model, tp=2), np.array([10.0]), np.ones(1), c)
+        cost = step_cost(engine(model, tp=2, topology=DATASHEET), np.array([10.0]), np.ones(1), c)
         one = 2 * 2e-6 + 10 * 4096 * 2 / 450e9
         assert cost.linear.link_s[0] == pytest.approx(reduces * one)
