@@ -44,7 +44,7 @@ def test_what_is_read(measured: Drawn) -> None:
     # 222 W are the mean of 14 s of work and one of idling at 60 W.
     work_s = measured.samples[0].seconds
     assert (measured.samples[0].watts * work_s + 60 * TAIL_S) / (work_s + TAIL_S) == pytest.approx(222.1, rel=0.002)
-    # No resource is in use for longer than was measured; the share of the bandwidth that kernels reach is 6 % uncertain.
+    # No resource is in use for longer than was measured; the share that kernels reach is 6 % uncertain.
     assert 0 < measured.compute.min() < measured.compute.max() < 1
     assert 0 < measured.memory.min() < measured.memory.max() < 1.06
 

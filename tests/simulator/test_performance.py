@@ -287,7 +287,7 @@ def test_whose_kernels_experts_have(accelerator: str, weights: str, kernels: str
 
 
 def test_experts_of_4_bits_on_hopper_compute_no_faster_than_those_of_16() -> None:
-    """Their weights are expanded first: where arithmetic decides they are slower; few rows read a quarter of the bytes."""
+    """Their weights are expanded first: slower where arithmetic decides; few rows read a quarter of the bytes."""
     few, many = (
         [float(mixture_feed_forward(e, coefficients_of(e.accelerator), np.array([tokens])).seconds[0]) for e in engines]
         for engines in [[engine("gpt-oss-120b", "h100-sxm", 4, weights) for weights in ("fp4", "bf16")]]
