@@ -7,7 +7,7 @@ from rich.table import Table
 
 from dse.cli.console import out
 
-list_app = typer.Typer(name="list", help="List shipped studies, catalogued models or hardware.", no_args_is_help=True)
+list_app = typer.Typer(name="list", help="List shipped studies, catalogued models, hardware or engines.", no_args_is_help=True)
 
 
 @list_app.command()
@@ -40,6 +40,29 @@ def models() -> None:
             str(model.layers),
             f"{2 * model.kv_elements_per_token:,}" if model.kind == "decoder" else "encoder",
             f"{model.max_context_tokens:,}",
+        )
+    out.print(table)
+
+
+@list_app.command()
+def engines() -> None:
+    """List catalogued engines; the path of a profile from `dse calibrate engine` serves as well."""
+    from simulator import catalog
+
+    table = Table(box=None)
+    table.add_column("engine", no_wrap=True)
+    for heading in ("step ms", "request ms", "batch", "step tokens"):
+        table.add_column(heading, justify="right")
+    table.add_column("fitted on")
+    for name in catalog.engine_names():
+        engine = catalog.engine_profile(name)
+        limits = engine.defaults.max_batch_requests, engine.defaults.token_budget_tokens
+        table.add_row(
+            name,
+            f"{engine.step_us / 1e3:.2f}",
+            f"{engine.request_us / 1e3:.2f}",
+            *(f"{limit:,}" if limit else "-" for limit in limits),
+            ", ".join(engine.accelerators) or "by hand",
         )
     out.print(table)
 

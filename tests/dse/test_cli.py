@@ -350,7 +350,12 @@ def test_report_leaves_the_journal_alone(study: Path, monkeypatch: pytest.Monkey
 
 
 def test_lists_and_schema(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    for what, word in (("studies", "chat"), ("models", "llama-3.1-70b"), ("hardware", "mi300x")):
+    for what, word in (
+        ("studies", "chat"),
+        ("models", "llama-3.1-70b"),
+        ("hardware", "mi300x"),
+        ("engines", "trtllm-0.14"),
+    ):
         assert dse(monkeypatch, "list", what) == 0
         assert word in capsys.readouterr().out
     assert dse(monkeypatch, "schema", "study") == 0
