@@ -7,7 +7,9 @@ from rich.table import Table
 
 from dse.cli.console import out
 
-list_app = typer.Typer(name="list", help="List shipped studies, catalogued models, hardware or engines.", no_args_is_help=True)
+list_app = typer.Typer(
+    name="list", help="List shipped studies, catalogued models, hardware or engines.", no_args_is_help=True
+)
 
 
 @list_app.command()
