@@ -145,8 +145,7 @@ def served_by(deployment: Deployment, profile: EngineProfile) -> Deployment:
 
 def weight_of(figure: str) -> float:
     """Return the weight of a figure in the fit, 0 if it does not count."""
-    name = figure.removesuffix("_mean_s")
-    return 0.0 if figure.endswith("_s") and name == figure and figure not in WEIGHTS else WEIGHTS.get(name, 0.0)
+    return WEIGHTS.get(figure.removesuffix("_mean_s"), 0.0)
 
 
 Key = tuple[str, str | None]

@@ -100,26 +100,48 @@ def engine(
 
 @calibrate_app.command()
 def kernels(
-    files: Annotated[list[Path], typer.Argument(help="CSV files of measured operators; see docs/validation.md")],
     target: Target,
     accelerator: Annotated[str, typer.Option("--accelerator", "-a", help="catalogued accelerator they ran on")],
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="CSV files of measured operators; see docs/validation.md")
+    ] = None,
+    tables: Annotated[
+        str | None,
+        typer.Option(
+            help="engine, and with a colon its version, whose operators the package aiconfigurator-core has measured",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Fit what an accelerator's kernels reach of its peaks to measured operators.
 
-    **Example**
+    The profile serves as `kernels:` of a pool.
+
+    **Examples**
 
         dse calibrate kernels gemm.csv attention.csv --accelerator h100-sxm -o kernels.yaml
+
+        dse calibrate kernels --tables vllm --accelerator l40s -o kernels.yaml
     """
+    from dse.calibration.engine_tables import measured_from_tables
     from dse.measurements.operator_tables import read_operator_tables
     from dse.output import check_place
     from dse.validation.refit import refit_kernels, source_of
-    from simulator import catalog
+    from simulator import SpecError, catalog
 
     check_place(target)
     chip = catalog.accelerator(accelerator)
-    measured = read_operator_tables(files)
+    if (tables is None) == (not files):
+        raise SpecError("FILES or --tables: one of them is needed, and not both")
+    if tables is None:
+        measured = read_operator_tables(files or [])
+        source = source_of(files or [], {file: _lines(file) for file in files or []})
+    else:
+        backend, _, version = tables.partition(":")
+        measured = measured_from_tables(accelerator, backend, version or None)
+        source = measured.source
     with err.status("calibrating …"):
-        found = refit_kernels(measured, chip, source=source_of(files, {file: _lines(file) for file in files}))
+        found = refit_kernels(measured, chip, source=source)
     _finish(found, [], target, "group held out")
 
 

@@ -249,9 +249,10 @@ def _kernel_errors(
         if len(table):
             seconds = fits.attention_seconds(profile.attention, table, accelerator)
             found[name] = seconds / table["seconds"].to_numpy() - 1
-    if len(measured.grouped):
-        seconds = fits.grouped_seconds(profile.grouped, measured.grouped, accelerator, profile.activation)
-        found["experts"] = seconds / measured.grouped["seconds"].to_numpy() - 1
+    for precision, table in fits.experts_by_precision(measured.grouped):
+        seconds = fits.grouped_seconds(profile.experts(precision), table, accelerator, profile.activation)
+        name = "experts" if precision == "bf16" else f"{precision} experts"
+        found[name] = seconds / table["seconds"].to_numpy() - 1
     return found
 
 

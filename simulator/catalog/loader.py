@@ -70,13 +70,15 @@ def link_profile(name: str) -> LinkProfile:
     Parameters
     ----------
     name
-        One of :func:`link_profile_names`.
+        One of :func:`link_profile_names`, or a path that ends in ``.yaml``, which is read once.
 
     Raises
     ------
     SpecError
-        If the catalog has no such kind of link; close names are suggested.
+        If the catalog has no such kind of link (close names are suggested), or the file cannot be used.
     """
+    if name.endswith((".yaml", ".yml")):
+        return LinkProfile.from_yaml(name)
     entries = _entries("links.yaml")
     if name not in entries:
         raise unknown_name("link", name, entries)

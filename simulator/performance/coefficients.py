@@ -37,7 +37,10 @@ BY_HAND: Final = Coefficients(catalog.kernel_profile("datasheet"), EngineOverhea
 
 
 def coefficients_of(
-    accelerator: Accelerator, profile: EngineProfile | None = None, accelerators: int = 1
+    accelerator: Accelerator,
+    profile: EngineProfile | None = None,
+    accelerators: int = 1,
+    kernels: KernelProfile | None = None,
 ) -> Coefficients:
     """Return the coefficients of an engine on an accelerator; without an engine its overheads are set by hand.
 
@@ -52,8 +55,10 @@ def coefficients_of(
         The engine.
     accelerators
         How many a client has.
+    kernels
+        What the kernels reach; as catalogued if absent.
     """
-    kernels = catalog.kernel_profile(accelerator.name)
+    kernels = kernels or catalog.kernel_profile(accelerator.name)
     overheads = EngineOverheads()
     if profile is not None:
         overheads = EngineOverheads.of(profile, accelerator.name, accelerators)

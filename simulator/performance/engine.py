@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 from simulator import catalog
-from simulator.catalog import Accelerator, Model
+from simulator.catalog import Accelerator, KernelProfile, Model
 from simulator.errors import SpecError
 from simulator.performance.pipeline import Stage, even_layers, stages
 from simulator.performance.roofline import Chip
@@ -44,6 +44,8 @@ class Engine:
         What the engine adds to its kernels; overheads set by hand if absent.
     expert_skew
         Exponent of the power law by which tokens visit experts (:mod:`simulator.performance.experts`).
+    own_kernels
+        What the accelerator's kernels reach; as catalogued if absent.
     """
 
     model: Model
@@ -62,6 +64,12 @@ class Engine:
     lookup: Lookup | None = None
     profile: EngineProfile | None = None
     expert_skew: float = 0.0
+    own_kernels: KernelProfile | None = None
+
+    @property
+    def kernels(self) -> KernelProfile:
+        """What the accelerator's kernels reach of its peaks, measured alone."""
+        return self.own_kernels or catalog.kernel_profile(self.accelerator.name)
 
     @cached_property
     def stages(self) -> tuple[Stage, ...]:
@@ -239,7 +247,8 @@ def engine_of(pool: Pool) -> Engine:
     profile = profile_of(pool)
     catalogued = isinstance(pool.engine, str) and pool.engine in catalog.engine_names()
     # What is in a file may have changed since it was last read, and a profile given in full has no name to go by.
-    build = _engine if catalogued and not any(name.endswith(".json") for name in names) else _engine.__wrapped__
+    read = pool.kernels is not None or any(name.endswith(".json") for name in names)
+    build = _engine if catalogued and not read else _engine.__wrapped__
     decodes = 0
     if catalog.model(pool.model).modality_experts or profile.prompt_step_us:
         drafted = pool.speculation.draft_tokens if pool.speculation else 0
@@ -257,7 +266,19 @@ def engine_of(pool: Pool) -> Engine:
         pool.lookup,
         _ByName(profile),
         pool.expert_skew,
+        pool.kernels,
     )
+
+
+def kernels_of(pool: Pool) -> KernelProfile:
+    """Return what the kernels of a pool's accelerators reach: from its file, or as catalogued.
+
+    Raises
+    ------
+    SpecError
+        If the file cannot be used.
+    """
+    return catalog.kernel_profile(pool.accelerator) if pool.kernels is None else KernelProfile.from_yaml(pool.kernels)
 
 
 def profile_of(pool: Pool) -> EngineProfile:
@@ -298,6 +319,7 @@ def _engine(
     lookup: Lookup | None,
     named: _ByName,
     expert_skew: float,
+    kernels: str | None,
 ) -> Engine:
     model, accelerator = catalog.model(model_name), catalog.accelerator(accelerator_name)
     tp, pp, dp, ep = degrees
@@ -335,6 +357,7 @@ def _engine(
         lookup=lookup,
         profile=named.profile,
         expert_skew=expert_skew,
+        own_kernels=None if kernels is None else KernelProfile.from_yaml(kernels),
     )
     if speculation and speculation.draft_model:
         return replace(engine, draft=_draft(engine, speculation.draft_model))
@@ -354,7 +377,7 @@ def _draft(engine: Engine, name: str) -> Engine:
     draft = Engine(
         model, engine.accelerator, engine.tp, engine.weights, engine.kv, dp=engine.dp, profile=engine.profile
     )
-    return replace(draft, topology=engine.topology)
+    return replace(draft, topology=engine.topology, own_kernels=engine.own_kernels)
 
 
 def _check_tensor_parallel(model: Model, tp: int, *, expert_parallel: bool) -> None:

@@ -242,7 +242,7 @@ class StepExplanation:
 
 def engine_coefficients(engine: Engine) -> Coefficients:
     """Return the coefficients of an engine: of its accelerator's kernels, and of its profile."""
-    return coefficients_of(engine.accelerator, engine.profile, engine.accelerators)
+    return coefficients_of(engine.accelerator, engine.profile, engine.accelerators, engine.kernels)
 
 
 def request_seconds(engine: Engine) -> float:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from simulator import catalog
-from simulator.performance.engine import Engine, profile_of
+from simulator.catalog import KernelProfile
+from simulator.performance.engine import Engine, kernels_of, profile_of
 from simulator.spec.deployment import Pool
 from simulator.spec.engine_profile import EngineProfile
 
@@ -88,16 +88,15 @@ def provenance(pool: Pool) -> Provenance:
     SpecError
         If there is no such engine, or its file cannot be used.
     """
-    return _provenance(pool.accelerator, profile_of(pool))
+    return _provenance(pool.accelerator, profile_of(pool), kernels_of(pool))
 
 
 def provenance_of(engine: Engine) -> Provenance:
     """Return where the times of an engine come from."""
-    return _provenance(engine.accelerator.name, engine.profile)
+    return _provenance(engine.accelerator.name, engine.profile, engine.kernels)
 
 
-def _provenance(accelerator: str, profile: EngineProfile | None) -> Provenance:
-    kernels = catalog.kernel_profile(accelerator)
+def _provenance(accelerator: str, profile: EngineProfile | None, kernels: KernelProfile) -> Provenance:
     status: Status = "datasheet"
     if profile is not None and profile.calibrated == "yes":
         status = "yes" if not profile.accelerators or accelerator in profile.accelerators else "transferred"

@@ -77,7 +77,7 @@ def step_cost(engine: Engine, tokens: Floats, sequences: Floats, c: Coefficients
     c
         Coefficients; those of the accelerator and the engine if absent.
     """
-    c = c or coefficients_of(engine.accelerator, engine.profile, engine.accelerators)
+    c = c or coefficients_of(engine.accelerator, engine.profile, engine.accelerators, engine.kernels)
     decode, window, draft = decode_attention(engine, c), window_attention(engine, c), draft_cost(engine, c)
     lookup_step_s, lookup_sequence_s = lookup_s(engine.lookup) if engine.lookup else (0.0, 0.0)
     each = output_head(engine, c, sequences)

@@ -130,6 +130,11 @@ class Pool(Spec):
         description="name of a catalogued engine and version, path of a profile (.yaml, from `dse calibrate`), "
         "or a profile itself",
     )
+    kernels: str | None = Field(
+        default=None,
+        description="path of a profile of the accelerator's kernels (.yaml, from `dse calibrate kernels`); "
+        "the catalogued one if absent",
+    )
     adapters: Adapters | None = Field(default=None, description="low-rank adapters (LoRA) served beside the model")
     speculation: Speculation | None = Field(default=None, description="speculative decoding")
     lookup: Lookup | None = Field(default=None, description="search of a datastore while decoding")

@@ -20,8 +20,8 @@ class Level(Spec):
     link: str | None = Field(
         default=None,
         min_length=1,
-        description="measured kind of link (catalog/links.yaml), e.g. nvlink-h100: its start-up replaces latency_us, "
-        "and its shares of gb_per_s are what collectives reach",
+        description="measured kind of link (of catalog/links.yaml, or a path ending in .yaml), e.g. nvlink-h100: its "
+        "start-up replaces latency_us, and its shares of gb_per_s are what collectives reach",
     )
     oversubscription: float = Field(
         default=1.0,

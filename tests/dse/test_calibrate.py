@@ -22,6 +22,10 @@ from dse.validation.predict import predict
 from dse.validation.refit import START, refit_engine
 from simulator import Deployment, SpecError, catalog
 from simulator.catalog import KernelProfile, LinkProfile
+from simulator.performance.engine import engine_of
+from simulator.performance.provenance import provenance
+from simulator.performance.step_cost import step_cost
+from simulator.spec.deployment import Pool
 from simulator.spec.engine_profile import EngineProfile
 
 from .test_validate import dse
@@ -117,6 +121,19 @@ def test_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert "products.csv (18 rows, sha256" in found.source
     for kind in ("bf16 products from 64 rows", "norm"):
         assert found.residuals[kind].in_sample_percent < 6
+    # Products take 1.2 times as long, norms 1.5 times: so does a pool's step with this profile.
+    pool = {"model": "llama-3.1-8b", "accelerator": "h100-sxm"}
+    at = np.array([4096.0])
+    catalogued, own = (
+        step_cost(engine_of(Pool.parse(each)), at, at) for each in (pool, pool | {"kernels": str(target)})
+    )
+    assert 1.1 < float(own.linear.seconds[0] / catalogued.linear.seconds[0]) < 1.3
+    assert provenance(Pool.parse(pool | {"kernels": str(target)})).kernels_source == found.source
+
+
+def test_kernels_of_files_or_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    assert dse(monkeypatch, "calibrate", "kernels", "-a", "h100-sxm", "-o", str(tmp_path / "out.yaml")) == 2
+    assert "FILES or --tables: one of them is needed" in capsys.readouterr().err
 
 
 def test_kernels_name_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
@@ -145,5 +162,8 @@ def test_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert found.bulk.share == pytest.approx(0.75, rel=0.03)
     assert "nccl.csv (42 rows, sha256" in found.source
     assert "held out" in found.residuals
+    level = {"name": "mine", "devices": 8, "gb_per_s": 450, "latency_us": 1, "link": str(target)}
+    pool = {"model": "llama-3.1-8b", "accelerator": "h100-sxm", "tp": 8, "topology": {"levels": [level]}}
+    assert engine_of(Pool.parse(pool)).tensor_group.hops[0].profile == found
     assert dse(monkeypatch, "calibrate", "links", str(path), "-o", str(target)) == 2
     assert "--gb-per-s or --accelerator" in capsys.readouterr().err
