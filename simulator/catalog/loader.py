@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -17,7 +17,10 @@ from simulator.catalog.link_profile import LinkProfile
 from simulator.catalog.model import Model
 from simulator.catalog.tier import TierMemory
 from simulator.errors import unknown_name
+from simulator.spec.base import Spec
 from simulator.spec.engine_profile import EngineProfile
+
+Kind = TypeVar("Kind", bound=Spec)
 
 # The C parser is several times faster, but not every build of PyYAML has it.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -37,10 +40,7 @@ def accelerator(name: str) -> Accelerator:
     SpecError
         If the catalog has no such accelerator; close names are suggested.
     """
-    entries = _entries("accelerators.yaml")
-    if name not in entries:
-        raise unknown_name("accelerator", name, entries)
-    return Accelerator.parse({"name": name, **entries[name]}, source=f"accelerators.yaml: {name}")
+    return _named(Accelerator, "accelerator", name, "accelerators.yaml")
 
 
 @cache
@@ -57,10 +57,7 @@ def cpu(name: str) -> Cpu:
     SpecError
         If the catalog has no such processor; close names are suggested.
     """
-    entries = _entries("cpus.yaml")
-    if name not in entries:
-        raise unknown_name("cpu", name, entries)
-    return Cpu.parse({"name": name, **entries[name]}, source=f"cpus.yaml: {name}")
+    return _named(Cpu, "cpu", name, "cpus.yaml")
 
 
 @cache
@@ -79,10 +76,7 @@ def link_profile(name: str) -> LinkProfile:
     """
     if name.endswith((".yaml", ".yml")):
         return LinkProfile.from_yaml(name)
-    entries = _entries("links.yaml")
-    if name not in entries:
-        raise unknown_name("link", name, entries)
-    return LinkProfile.parse({"name": name, **entries[name]}, source=f"links.yaml: {name}")
+    return _named(LinkProfile, "link", name, "links.yaml")
 
 
 @cache
@@ -117,10 +111,7 @@ def engine_names() -> tuple[str, ...]:
 
 @cache
 def _catalogued_engine(name: str) -> EngineProfile:
-    entries = _entries("engines.yaml")
-    if name not in entries:
-        raise unknown_name("engine", name, entries)
-    return EngineProfile.parse({"name": name, **entries[name]}, source=f"engines.yaml: {name}")
+    return _named(EngineProfile, "engine", name, "engines.yaml")
 
 
 def device(name: str) -> Accelerator | Cpu:
@@ -175,10 +166,7 @@ def tier(name: str) -> TierMemory:
     SpecError
         If the catalog has no such memory; close names are suggested.
     """
-    entries = _entries("tiers.yaml")
-    if name not in entries:
-        raise unknown_name("tier kind", name, entries)
-    return TierMemory.parse({"name": name, **entries[name]}, source=f"tiers.yaml: {name}")
+    return _named(TierMemory, "tier kind", name, "tiers.yaml")
 
 
 def model(name_or_path: str | Path) -> Model:
@@ -225,10 +213,15 @@ def model_names() -> tuple[str, ...]:
 
 @cache
 def _catalogued_model(name: str) -> Model:
-    entries = _entries("models.yaml")
+    return _named(Model, "model", name, "models.yaml")
+
+
+def _named(kind: type[Kind], called: str, name: str, file: str) -> Kind:
+    """Return the entry of a catalog file, or raise an error that suggests close names."""
+    entries = _entries(file)
     if name not in entries:
-        raise unknown_name("model", name, entries)
-    return Model.parse({"name": name, **entries[name]}, source=f"models.yaml: {name}")
+        raise unknown_name(called, name, entries)
+    return kind.parse({"name": name, **entries[name]}, source=f"{file}: {name}")
 
 
 @cache
