@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from dse.measurements.measured_run import MeasuredRun
+from dse.validation.engine import served_by
 from dse.validation.predict import figures_of
-from simulator import Deployment, Result, simulate
+from simulator import Result, simulate
 from simulator.errors import SpecError
 from simulator.spec.engine_profile import EngineProfile
 
@@ -135,12 +136,6 @@ def predict_with(profile: EngineProfile, runs: Sequence[MeasuredRun]) -> list[di
             seen[key] = simulate(served_by(run.deployment, profile), run.requests)
         figures.append(figures_of(seen[key], run.figures, run.begin_s, run.end_s))
     return figures
-
-
-def served_by(deployment: Deployment, profile: EngineProfile) -> Deployment:
-    """Return a deployment whose pools all have an engine."""
-    pools = tuple(pool.model_copy(update={"engine": profile}) for pool in deployment.pools)
-    return deployment.model_copy(update={"pools": pools})
 
 
 def weight_of(figure: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from dse.measurements.load import labels_of
 from dse.measurements.measured_run import MeasuredRun
@@ -25,14 +26,15 @@ def with_engine(runs: Iterable[MeasuredRun], engine: str | EngineProfile) -> lis
     SpecError
         If it is no engine.
     """
-    given = engine if isinstance(engine, str) else engine.model_dump(mode="json", exclude_none=True)
     changed = []
     for run in runs:
-        # What is not said stays unsaid: there the engine's defaults hold.
-        data = run.deployment.model_dump(mode="json", exclude_unset=True)
-        for pool in data["pools"]:
-            pool["engine"] = given
-        deployment = Deployment.parse(data, source=f"{run.name}: deployment")
+        deployment = served_by(run.deployment, engine)
         labels = {**run.labels, "engine": labels_of(deployment)["engine"]} if "engine" in run.labels else run.labels
-        changed.append(MeasuredRun(**{**vars(run), "deployment": deployment, "labels": labels}))
+        changed.append(replace(run, deployment=deployment, labels=labels))
     return changed
+
+
+def served_by(deployment: Deployment, engine: str | EngineProfile) -> Deployment:
+    """Return a deployment whose pools all have an engine; what its pools do not say is left to that engine."""
+    pools = tuple(pool.model_copy(update={"engine": engine}) for pool in deployment.pools)
+    return deployment.model_copy(update={"pools": pools})

@@ -25,6 +25,7 @@ from simulator.catalog.loader import (
     link_profile_names,
     model,
     model_names,
+    own_kernel_profile,
     tier,
     tier_names,
 )
@@ -62,6 +63,7 @@ __all__ = [
     "model",
     "model_from_config",
     "model_names",
+    "own_kernel_profile",
     "tier",
     "tier_names",
 ]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import yaml
 
@@ -60,14 +60,13 @@ def cpu(name: str) -> Cpu:
     return _named(Cpu, "cpu", name, "cpus.yaml")
 
 
-@cache
 def link_profile(name: str) -> LinkProfile:
     """Return what collectives reach on a kind of link.
 
     Parameters
     ----------
     name
-        One of :func:`link_profile_names`, or a path that ends in ``.yaml``, which is read once.
+        One of :func:`link_profile_names`, or a path that ends in ``.yaml``.
 
     Raises
     ------
@@ -75,8 +74,8 @@ def link_profile(name: str) -> LinkProfile:
         If the catalog has no such kind of link (close names are suggested), or the file cannot be used.
     """
     if name.endswith((".yaml", ".yml")):
-        return LinkProfile.from_yaml(name)
-    return _named(LinkProfile, "link", name, "links.yaml")
+        return _from_file(LinkProfile, name)
+    return _catalogued_link(name)
 
 
 @cache
@@ -91,7 +90,7 @@ def engine_profile(name_or_path: str) -> EngineProfile:
     Parameters
     ----------
     name_or_path
-        One of :func:`engine_names`, or a path that ends in ``.yaml``. A file is read anew each time.
+        One of :func:`engine_names`, or a path that ends in ``.yaml``.
 
     Raises
     ------
@@ -99,7 +98,7 @@ def engine_profile(name_or_path: str) -> EngineProfile:
         If the catalog has no such engine, or the file cannot be used.
     """
     if name_or_path.endswith((".yaml", ".yml")):
-        return EngineProfile.from_yaml(name_or_path)
+        return _from_file(EngineProfile, name_or_path)
     return _catalogued_engine(name_or_path)
 
 
@@ -107,6 +106,11 @@ def engine_profile(name_or_path: str) -> EngineProfile:
 def engine_names() -> tuple[str, ...]:
     """Return the names of all catalogued engines, sorted."""
     return tuple(sorted(_entries("engines.yaml")))
+
+
+@cache
+def _catalogued_link(name: str) -> LinkProfile:
+    return _named(LinkProfile, "link", name, "links.yaml")
 
 
 @cache
@@ -214,6 +218,33 @@ def model_names() -> tuple[str, ...]:
 @cache
 def _catalogued_model(name: str) -> Model:
     return _named(Model, "model", name, "models.yaml")
+
+
+def own_kernel_profile(path: str) -> KernelProfile:
+    """Return the kernels of a file that ``dse calibrate kernels`` wrote.
+
+    Raises
+    ------
+    SpecError
+        If the file cannot be used.
+    """
+    return _from_file(KernelProfile, path)
+
+
+def _from_file(kind: type[Kind], path: str) -> Kind:
+    """Return the content of a file, the same object until the file changes."""
+    try:
+        state = Path(path).stat()
+    except OSError:
+        return kind.from_yaml(path)  # which says what is wrong
+    return cast(Kind, _read(kind, path, state.st_mtime_ns, state.st_size))
+
+
+@lru_cache(maxsize=64)
+def _read(kind: type[Spec], path: str, mtime_ns: int, size: int) -> Spec:
+    """Return the content of a file in the state that it was found in."""
+    del mtime_ns, size
+    return kind.from_yaml(path)
 
 
 def _named(kind: type[Kind], called: str, name: str, file: str) -> Kind:

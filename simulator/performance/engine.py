@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from typing import Generic, TypeVar
 
 from simulator import catalog
 from simulator.catalog import Accelerator, KernelProfile, Model
@@ -17,6 +18,8 @@ from simulator.spec.engine_profile import EngineProfile
 from simulator.spec.lookup import Lookup
 from simulator.spec.speculation import Speculation
 from simulator.spec.topology import Topology
+
+Profile = TypeVar("Profile", EngineProfile, KernelProfile)
 
 BYTES_PER_ELEMENT = {"bf16": 2.0, "fp8": 1.0, "int8": 1.0, "fp4": 0.5}
 
@@ -244,11 +247,9 @@ def engine_of(pool: Pool) -> Engine:
     """
     check_pool(pool)
     names = [pool.model, pool.speculation.draft_model or "" if pool.speculation else ""]
+    # A model in a file may have changed since it was last read.
+    build = _engine.__wrapped__ if any(name.endswith(".json") for name in names) else _engine
     profile = profile_of(pool)
-    catalogued = isinstance(pool.engine, str) and pool.engine in catalog.engine_names()
-    # What is in a file may have changed since it was last read, and a profile given in full has no name to go by.
-    read = pool.kernels is not None or any(name.endswith(".json") for name in names)
-    build = _engine if catalogued and not read else _engine.__wrapped__
     decodes = 0
     if catalog.model(pool.model).modality_experts or profile.prompt_step_us:
         drafted = pool.speculation.draft_tokens if pool.speculation else 0
@@ -264,9 +265,9 @@ def engine_of(pool: Pool) -> Engine:
         pool.adapters,
         pool.speculation,
         pool.lookup,
-        _ByName(profile),
+        _Itself(profile),
         pool.expert_skew,
-        pool.kernels,
+        _Itself(kernels_of(pool)),
     )
 
 
@@ -278,7 +279,9 @@ def kernels_of(pool: Pool) -> KernelProfile:
     SpecError
         If the file cannot be used.
     """
-    return catalog.kernel_profile(pool.accelerator) if pool.kernels is None else KernelProfile.from_yaml(pool.kernels)
+    if pool.kernels is not None:
+        return catalog.own_kernel_profile(pool.kernels)
+    return catalog.kernel_profile(pool.accelerator)
 
 
 def profile_of(pool: Pool) -> EngineProfile:
@@ -292,17 +295,17 @@ def profile_of(pool: Pool) -> EngineProfile:
     return catalog.engine_profile(pool.engine) if isinstance(pool.engine, str) else pool.engine
 
 
-@dataclass(frozen=True)
-class _ByName:
-    """An engine's profile that is told from others by its name."""
+@dataclass(frozen=True, eq=False)
+class _Itself(Generic[Profile]):
+    """A profile that is told from others by being the same object: the catalogue gives one for each state of a file."""
 
-    profile: EngineProfile
+    profile: Profile
 
     def __hash__(self) -> int:
-        return hash(self.profile.name)
+        return id(self.profile)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ByName) and self.profile.name == other.profile.name
+        return isinstance(other, _Itself) and self.profile is other.profile
 
 
 @lru_cache(maxsize=1024)
@@ -317,9 +320,9 @@ def _engine(
     adapters: Adapters | None,
     speculation: Speculation | None,
     lookup: Lookup | None,
-    named: _ByName,
+    engine_profile: _Itself[EngineProfile],
     expert_skew: float,
-    kernels: str | None,
+    kernels: _Itself[KernelProfile],
 ) -> Engine:
     model, accelerator = catalog.model(model_name), catalog.accelerator(accelerator_name)
     tp, pp, dp, ep = degrees
@@ -355,9 +358,9 @@ def _engine(
         adapters=adapters,
         speculation=speculation,
         lookup=lookup,
-        profile=named.profile,
+        profile=engine_profile.profile,
         expert_skew=expert_skew,
-        own_kernels=None if kernels is None else KernelProfile.from_yaml(kernels),
+        own_kernels=kernels.profile,
     )
     if speculation and speculation.draft_model:
         return replace(engine, draft=_draft(engine, speculation.draft_model))
