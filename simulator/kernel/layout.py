@@ -274,6 +274,8 @@ CLIENT = np.dtype(
         ("decode_context_tokens", "i8"),
         ("prefill_pairs", "i8"),
         ("peak_blocks", "i8"),
+        ("peak_running", "i8"),
+        ("peak_step_tokens", "i8"),
         ("preemptions", "i8"),
         ("blocked_kv_ps", "i8"),
         ("blocked_batch_ps", "i8"),

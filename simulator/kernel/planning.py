@@ -285,8 +285,10 @@ def plan(world, clients, requests, scratch, c, now):
         growth = 0
     make_room(world, client, scratch, growth)
     client.peak_blocks = max(client.peak_blocks, client.total_blocks - client.free_blocks + growth)
+    client.peak_running = max(client.peak_running, client.running)
     decoded = decodes * (1 + client.draft)
     tokens = client.step_prefill_tokens + decoded
+    client.peak_step_tokens = max(client.peak_step_tokens, tokens)
     if tokens == 0:
         let_in(client, requests, now)
         client.run_steps = 0

@@ -128,6 +128,8 @@ class LlmClient:
             step, blocked_by = self.plan_dynamic(now, decided_ps)
         self.check()
         self.outcome.peak_blocks = max(self.outcome.peak_blocks, self.memory.blocks_in_use())
+        self.outcome.peak_running = max(self.outcome.peak_running, len(self.running))
+        self.outcome.peak_step_tokens = max(self.outcome.peak_step_tokens, step.tokens)
         if step.tokens == 0:
             # Who could be waiting still waits for blocks that a hand-over holds: its arrival wakes the client.
             assert not self.running

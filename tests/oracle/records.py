@@ -139,6 +139,8 @@ class ClientOutcome:
     decode_context_tokens: int = 0
     prefill_pairs: int = 0
     peak_blocks: int = 0
+    peak_running: int = 0
+    peak_step_tokens: int = 0
     preemptions: int = 0
     blocked_ps: dict[int, int] = field(
         default_factory=lambda: {BLOCKED_BY_BLOCKS: 0, BLOCKED_BY_MAX_BATCH: 0, BLOCKED_BY_TOKEN_BUDGET: 0}

@@ -187,6 +187,8 @@ def _assert_same_clients(memory: Memory, expected: OracleResult) -> None:
         "decode_context_tokens",
         "prefill_pairs",
         "peak_blocks",
+        "peak_running",
+        "peak_step_tokens",
         "preemptions",
     ):
         assert clients[name].tolist() == [getattr(c, name) for c in expected.clients], name

@@ -366,6 +366,8 @@ COUNTERS = (
     "hit_tokens",
     "fetched_tokens",
     "peak_blocks",
+    "peak_running",
+    "peak_step_tokens",
     "preemptions",
     "virtual_ps",
 )
