@@ -30,6 +30,10 @@ class Design(Mapping[str, Value]):
         """Hash by content, so that equal designs are evaluated once."""
         return self._hash
 
+    def __reduce__(self) -> tuple[type[Design], tuple[dict[str, Value]]]:
+        """Pickle the choices alone: every process has its own hashes of words."""
+        return Design, (self._choices,)
+
     def __repr__(self) -> str:
         """Return the choices in short."""
         return f"Design({', '.join(f'{name}={value}' for name, value in self.items())})"
@@ -47,3 +51,10 @@ class Design(Mapping[str, Value]):
         if not isinstance(value, int):
             raise TypeError(f"{name} is {value!r}, not a whole number")
         return value
+
+    def real(self, name: str) -> float:
+        """Return a choice that is a number."""
+        value = self._choices[name]
+        if not isinstance(value, int | float):
+            raise TypeError(f"{name} is {value!r}, not a number")
+        return float(value)

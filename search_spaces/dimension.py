@@ -9,6 +9,9 @@ from simulator.errors import SpecError
 
 Value = str | int | float | bool
 
+Condition = tuple[str, tuple[Value, ...]]
+"""An earlier dimension, and those of its values under which another one is active."""
+
 
 @dataclass(frozen=True)
 class Dimension:
@@ -17,7 +20,7 @@ class Dimension:
     Attributes
     ----------
     name
-        Unique in a space; the part before a dot is the pool it concerns, e.g. ``decode.tp``.
+        Unique in a space; the part before the last dot is the pool or stage it concerns, e.g. ``decode.tp``.
     values
         What may be chosen, in the order of the specification.
     meaning
@@ -29,7 +32,7 @@ class Dimension:
     name: str
     values: tuple[Value, ...]
     meaning: str
-    when: tuple[str, tuple[Value, ...]] | None = None
+    when: Condition | None = None
 
     def __post_init__(self) -> None:
         """Refuse a dimension without values or with a value twice."""

@@ -6,10 +6,10 @@ import itertools
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from search_spaces import Design, Dimension, ServingSpace, Space, to_deployment, to_design
 from simulator import SpecError
+from tests.search_spaces.conditional import spaces
 
 SERVING = ServingSpace.parse(
     {
@@ -21,20 +21,6 @@ SERVING = ServingSpace.parse(
         "max_batches_requests": [32, 256],
     }
 )
-
-
-@st.composite
-def spaces(draw: st.DrawFn) -> Space:
-    """Small spaces with conditions on earlier dimensions."""
-    dimensions: list[Dimension] = []
-    for index in range(draw(st.integers(1, 5))):
-        values = tuple(range(draw(st.integers(1, 3))))
-        when = None
-        if dimensions and draw(st.booleans()):
-            earlier = draw(st.sampled_from(dimensions))
-            when = (earlier.name, tuple(draw(st.sets(st.sampled_from(earlier.values), min_size=1))))
-        dimensions.append(Dimension(f"d{index}", values, "", when))
-    return Space(tuple(dimensions))
 
 
 @settings(max_examples=200, deadline=None)
