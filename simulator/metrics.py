@@ -11,15 +11,17 @@ Definitions (times of one request, i.e. one call of an LLM; a rejected request h
 - TPOT: (last token − first token) / (output tokens − 1), for requests with at least two output tokens.
 - ITL: time between two consecutive tokens of a request, over all tokens of all requests, from a histogram of
   0.8 % wide bins (the upper edge is reported).
-- A percentile p is the smallest value that at least p percent do not exceed.
+- A percentile p is the smallest value that at least p percent do not exceed. The mean ITL needs no histogram: the gaps
+  of a request add up to last token − first token.
 - The span runs from the first arrival to the end of the last request; devices are paid and powered for all of it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +29,8 @@ import numpy.typing as npt
 from simulator import catalog
 from simulator.kernel.layout import DONE, ITL_BITS, LEFT, REACHED, STARTED, VISIT_FIELDS
 from simulator.lowering import Lowered, PoolPlan, ServicePlan, TierPlan
-from simulator.performance.power import energy_j
-from simulator.performance.price import pool_usd_per_hour, service_usd_per_hour, tiers_usd_per_hour
+from simulator.performance.power import energy_j, tdp_w
+from simulator.performance.price import deployment_usd_per_hour
 from simulator.performance.provenance import Status, provenance_of
 from simulator.spec.deployment import Deployment
 from simulator.spec.slo import SLO, LatencyMetric
@@ -40,12 +42,22 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 
 
+SHOWN_PERCENTILES: Final = (50.0, 90.0, 99.0)
+"""Percentiles of every latency in :meth:`Result.summary`."""
+
+
 def percentile(values: Floats, percent: float) -> float:
     """Return the smallest value that at least ``percent`` percent of the values do not exceed; NaN of none."""
+    return percentiles(values, [percent])[0]
+
+
+def percentiles(values: Floats, percents: Sequence[float]) -> list[float]:
+    """Return several percentiles as :func:`percentile`, in the order asked for, in the time of about one."""
     if not len(values):
-        return float("nan")
-    rank = max(0, int(np.ceil(len(values) * percent / 100 - 1e-9)) - 1)
-    return float(np.partition(values, rank)[rank])
+        return [float("nan")] * len(percents)
+    ranks = [max(0, int(np.ceil(len(values) * percent / 100 - 1e-9)) - 1) for percent in percents]
+    ordered = np.partition(values, sorted(set(ranks)))
+    return [float(ordered[rank]) for rank in ranks]
 
 
 @dataclass(frozen=True)
@@ -204,6 +216,11 @@ class Result:
         """Requests that no client can ever hold, and those that would have followed them."""
         return int((~self._served & self._with_stage).sum())
 
+    @property
+    def served(self) -> int:
+        """Requests that were served; those that only join others are not counted."""
+        return self.requests_total - self.rejected
+
     @cached_property
     def output_tokens(self) -> int:
         """Tokens generated."""
@@ -286,13 +303,49 @@ class Result:
 
     def percentile_s(self, metric: LatencyMetric, percent: float) -> float:
         """Return a percentile of a latency in seconds; NaN if no request has it (TPOT of single tokens)."""
-        if metric != "itl":
-            return percentile(getattr(self, f"{metric}_s"), percent)
+        return self.percentiles_s(metric, [percent])[0]
+
+    def percentiles_s(self, metric: LatencyMetric, percents: Sequence[float]) -> list[float]:
+        """Return several percentiles of a latency as :meth:`percentile_s`, quicker than one by one; they are kept."""
+        known = self._percentiles
+        missing = [percent for percent in percents if (metric, percent) not in known]
+        if missing:
+            found = (
+                self._itl_percentiles_s(missing) if metric == "itl" else percentiles(self._latency_s(metric), missing)
+            )
+            known.update(zip([(metric, percent) for percent in missing], found, strict=True))
+        return [known[metric, percent] for percent in percents]
+
+    @cached_property
+    def _percentiles(self) -> dict[tuple[LatencyMetric, float], float]:
+        """Percentiles that somebody asked for already."""
+        return {}
+
+    def _latency_s(self, metric: LatencyMetric) -> Floats:
+        values: Floats = getattr(self, f"{metric}_s")
+        return values
+
+    def _itl_percentiles_s(self, percents: Sequence[float]) -> list[float]:
         edges, counts = self.itl_histogram
         if not len(edges):
-            return float("nan")
-        wanted = np.ceil(counts.sum() * percent / 100 - 1e-9)
-        return float(edges[np.searchsorted(np.cumsum(counts), max(wanted, 1))])
+            return [float("nan")] * len(percents)
+        up_to = np.cumsum(counts)
+        wanted = [max(np.ceil(up_to[-1] * percent / 100 - 1e-9), 1) for percent in percents]
+        return [float(edge) for edge in edges[np.searchsorted(up_to, wanted)]]
+
+    def mean_s(self, metric: LatencyMetric) -> float:
+        """Return the mean of a latency in seconds, infinite if requests were rejected; NaN if no request has it.
+
+        The mean of ``itl`` is over all gaps between tokens of the requests that were served.
+        """
+        if metric != "itl":
+            values = self._latency_s(metric)
+            return float(values.mean()) if len(values) else float("nan")
+        several = self._several & self._served
+        rows = self._requests[several]
+        gaps = int((rows["output_tokens"] - 1).sum(dtype=np.int64))
+        decoding_ps = float((rows["finish_ps"] - rows["first_token_ps"]).sum(dtype=np.float64))
+        return decoding_ps / PS_PER_S / gaps if gaps else float("nan")
 
     def violation(self, slo: SLO) -> float:
         """Return by which fraction of its limit an SLO is exceeded: zero or less if it holds."""
@@ -302,13 +355,17 @@ class Result:
     def attainment(self, slo: SLO) -> float:
         """Return the share of requests (for ``itl``: of gaps) within an SLO's limit."""
         if slo.metric != "itl":
-            values: Floats = getattr(self, f"{slo.metric}_s")
+            values = self._latency_s(slo.metric)
             return float(np.mean(values <= slo.limit_s)) if len(values) else 1.0
         edges, counts = self.itl_histogram
         return float(counts[edges <= slo.limit_s].sum() / counts.sum()) if len(edges) else 1.0
 
-    def goodput_rps(self, slos: tuple[SLO, ...]) -> float:
-        """Return requests per second that meet every limit of ``slos``.
+    def goodput_rps(self, slos: Sequence[SLO]) -> float:
+        """Return requests per second that meet every limit of ``slos``, as :meth:`good_requests` counts them."""
+        return self.good_requests(slos) / self.span_s
+
+    def good_requests(self, slos: Sequence[SLO]) -> int:
+        """Return the number of requests that meet every limit of ``slos``.
 
         Limits on ``itl`` are held against a request's TPOT, its mean inter-token latency.
         """
@@ -322,19 +379,17 @@ class Result:
                 good &= self._of_session(self.session_s) <= slo.limit_s
             else:
                 good[self._with_stage] &= self.e2e_s <= slo.limit_s
-        return float(good.sum()) / self.span_s
+        return int(good.sum())
 
     def _of_session(self, values: Floats) -> Floats:
         """Return for each request the value of its session."""
         sessions = self.lowered.requests.sessions
         return values if sessions is None else values[sessions.session]
 
-    @property
+    @cached_property
     def usd_per_hour(self) -> float:
         """Price of all devices, and of the memory of tiers."""
-        pools = sum(pool_usd_per_hour(plan.pool) for plan in self.lowered.pools)
-        pools += tiers_usd_per_hour(self.deployment)
-        return pools + sum(service_usd_per_hour(plan.service, plan.stage) for plan in self.lowered.services)
+        return deployment_usd_per_hour(self.deployment, self.lowered.plan)
 
     @property
     def usd_per_million_output_tokens(self) -> float:
@@ -381,13 +436,16 @@ class Result:
             blocked_by_budget=waited("blocked_budget_ps"),
             preemptions=int(rows["preemptions"].sum()),
             cache_hits=spared / max(1, computed + spared),
-            energy_j=energy_j(
-                plan.engine.accelerator,
-                plan.pool.accelerators,
-                self.span_s,
-                busy / clients,
-                compute / clients,
-                memory / clients,
+            energy_j=sum(
+                energy_j(
+                    accelerator,
+                    count * clients,
+                    self.span_s,
+                    busy / clients,
+                    compute / clients,
+                    memory / clients,
+                )
+                for accelerator, count in plan.engine.hardware
             ),
             calibrated=provenance_of(plan.engine).calibrated,
         )
@@ -450,14 +508,35 @@ class Result:
         return (*self.pools, *self.services)
 
     @property
+    def utilisation_mean(self) -> float:
+        """Share of the span in which the clients of pools computed, mean over all accelerators."""
+        plans = zip(self.lowered.pools, self.pools, strict=True)
+        return sum(plan.pool.accelerators * use.busy for plan, use in plans) / self.deployment.accelerators
+
+    @cached_property
     def energy_j(self) -> float:
         """Energy of all devices over the span."""
         return sum(use.energy_j for use in self._uses)
 
     @property
+    def energy_j_per_output_token(self) -> float:
+        """Energy of all devices over the span by tokens generated; infinite without."""
+        return self.energy_j / self.output_tokens if self.output_tokens else float("inf")
+
+    @property
+    def power_mean_w(self) -> float:
+        """Mean power of all devices over the span."""
+        return self.energy_j / self.span_s
+
+    @property
+    def power_peak_w(self) -> float:
+        """Power of all devices at their limit: what a supply must be able to give."""
+        return tdp_w(self.deployment, self.lowered.plan)
+
+    @property
     def energy_j_per_request(self) -> dict[str, float]:
         """Energy of each stage by requests served, idle time included; prefill and decode apart where they are."""
-        served = max(1, self.requests_total - self.rejected)
+        served = max(1, self.served)
         by_stage: dict[str, float] = {}
         for plan, use in zip(self.lowered.pools, self.pools, strict=True):
             role = "" if plan.pool.role == "both" else f" {plan.pool.role}"
@@ -489,12 +568,12 @@ class Result:
             "requests": self.requests_total,
             "rejected": self.rejected,
             "span_s": self.span_s,
-            "requests_per_s": (self.requests_total - self.rejected) / self.span_s,
+            "requests_per_s": self.served / self.span_s,
             "output_tokens_per_s": self.output_tokens / self.span_s,
             "accelerators": self.deployment.accelerators,
             "usd_per_hour": self.usd_per_hour,
             "usd_per_million_output_tokens": self.usd_per_million_output_tokens,
-            "energy_j_per_output_token": self.energy_j / self.output_tokens if self.output_tokens else float("inf"),
+            "energy_j_per_output_token": self.energy_j_per_output_token,
             "preemptions": sum(use.preemptions for use in self.pools),
         }
         metrics: list[LatencyMetric] = ["ttft", "tpot", "itl", "e2e"]
@@ -502,8 +581,9 @@ class Result:
             figures["sessions"] = len(self.session_s)
             metrics.append("session")
         for metric in metrics:
-            for percent in (50, 90, 99):
-                figures[f"{metric}_p{percent}_s"] = self.percentile_s(metric, percent)
+            found = self.percentiles_s(metric, SHOWN_PERCENTILES)
+            for percent, seconds in zip(SHOWN_PERCENTILES, found, strict=True):
+                figures[f"{metric}_p{percent:g}_s"] = seconds
         return figures
 
     def requests(self) -> pd.DataFrame:

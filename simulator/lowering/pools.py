@@ -20,6 +20,7 @@ from simulator.performance.kv_transfer import (
     NETWORK_SHARE,
     hand_over_bytes,
     kv_bytes_per_token_of_client,
+    network_bytes_per_s,
     start_up_s,
 )
 from simulator.performance.memory import kv_blocks, state_blocks, window_share
@@ -76,7 +77,7 @@ def hand_over_ps(pool: Pool, deployment: Deployment) -> tuple[int, int]:
     link, engine = deployment.link, engine_of(pool)
     ends = [pool, *(end for end in deployment.pools if end.role == "decode" and end.stage == pool.stage)]
     # A request lies on one rank of data parallelism.
-    rate = min(engine_of(end).accelerator.scale_out_bytes_per_s * end.tp * end.pp for end in ends) * NETWORK_SHARE
+    rate = min(network_bytes_per_s(engine_of(end)) for end in ends) * NETWORK_SHARE
     if link.gb_per_s:
         rate = link.gb_per_s * 1e9
     per_token, constant = hand_over_bytes(engine)

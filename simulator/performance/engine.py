@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Generic, TypeVar
@@ -37,6 +39,8 @@ class Engine:
         Degrees of tensor, attention-data and expert parallelism; with ``ep`` 1 every expert is split over ``tp · dp``.
     layers_per_stage
         Layers of each pipeline stage; one stage if absent.
+    stage_accelerators
+        Accelerator of each pipeline stage where they differ; all are :attr:`accelerator` if absent.
     topology
         Links; those of the catalogued accelerator if absent.
     most_decodes
@@ -68,6 +72,7 @@ class Engine:
     profile: EngineProfile | None = None
     expert_skew: float = 0.0
     own_kernels: KernelProfile | None = None
+    stage_accelerators: tuple[Accelerator, ...] | None = None
 
     @property
     def kernels(self) -> KernelProfile:
@@ -84,10 +89,34 @@ class Engine:
         """Number of pipeline stages."""
         return len(self.stages)
 
+    @cached_property
+    def stage_engines(self) -> tuple[Engine, ...]:
+        """For each pipeline stage the engine as if all its accelerators were that stage's."""
+        if self.stage_accelerators is None:
+            return (self,) * self.pp
+        alone = {
+            accelerator: replace(
+                self,
+                accelerator=accelerator,
+                topology=topology_of(accelerator),
+                own_kernels=catalog.kernel_profile(accelerator.name),
+                stage_accelerators=None,
+            )
+            for accelerator in self.stage_accelerators
+        }
+        return tuple(alone[accelerator] for accelerator in self.stage_accelerators)
+
     @property
     def accelerators(self) -> int:
         """Accelerators of the client."""
         return self.tp * self.pp * self.dp
+
+    @property
+    def hardware(self) -> tuple[tuple[Accelerator, int], ...]:
+        """Kinds of accelerators of the client, and how many it has of each."""
+        if self.stage_accelerators is None:
+            return ((self.accelerator, self.accelerators),)
+        return tuple((kind, count * self.tp * self.dp) for kind, count in Counter(self.stage_accelerators).items())
 
     @property
     def attention_share(self) -> float:
@@ -268,6 +297,7 @@ def engine_of(pool: Pool) -> Engine:
         _Itself(profile),
         pool.expert_skew,
         _Itself(kernels_of(pool)),
+        pool.stage_accelerators if pool.mixed else None,
     )
 
 
@@ -323,6 +353,7 @@ def _engine(
     engine_profile: _Itself[EngineProfile],
     expert_skew: float,
     kernels: _Itself[KernelProfile],
+    stage_accelerators: tuple[str, ...] | None,
 ) -> Engine:
     model, accelerator = catalog.model(model_name), catalog.accelerator(accelerator_name)
     tp, pp, dp, ep = degrees
@@ -361,10 +392,28 @@ def _engine(
         profile=engine_profile.profile,
         expert_skew=expert_skew,
         own_kernels=kernels.profile,
+        stage_accelerators=one_vendor(stage_accelerators) if stage_accelerators else None,
     )
     if speculation and speculation.draft_model:
-        return replace(engine, draft=_draft(engine, speculation.draft_model))
+        # Beside the output head, whose tokens it continues.
+        return replace(engine, draft=_draft(engine.stage_engines[-1], speculation.draft_model))
     return engine
+
+
+def one_vendor(names: Sequence[str]) -> tuple[Accelerator, ...]:
+    """Return the accelerators of a pipeline, which the communication library of one vendor joins.
+
+    Raises
+    ------
+    SpecError
+        If a name is unknown, or they are of several vendors.
+    """
+    found = tuple(map(catalog.accelerator, names))
+    vendors = {accelerator.vendor: accelerator.name for accelerator in found}
+    if len(vendors) > 1:
+        given = ", ".join(f"{name} of {vendor}" for vendor, name in vendors.items())
+        raise SpecError(f"stage_accelerators: {given}; allowed: of one vendor, whose library joins them")
+    return found
 
 
 def _draft(engine: Engine, name: str) -> Engine:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from simulator.performance.engine import profile_of
-from simulator.spec.deployment import Pool
+from simulator.spec.deployment import Deployment, Pool
 
 _BATCHING = ("max_batch_requests", "token_budget_tokens", "schedule_ahead")
 _MEMORY = ("memory_utilization", "block_tokens")
@@ -33,6 +33,14 @@ def with_engine_defaults(pool: Pool) -> Pool:
     if memory:
         changes["kv_memory"] = pool.kv_memory.model_copy(update=memory)
     return pool.model_copy(update=changes) if changes else pool
+
+
+def resolved(deployment: Deployment) -> Deployment:
+    """Return a deployment in which every default of its engines is written out.
+
+    What a file says is no default any more, so only this reads back as the same system.
+    """
+    return deployment.model_copy(update={"pools": tuple(with_engine_defaults(pool) for pool in deployment.pools)})
 
 
 def _unset(given: Any, defaults: Any, names: tuple[str, ...]) -> dict[str, Any]:

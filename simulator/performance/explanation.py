@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 import numpy as np
 
+from simulator.errors import SpecError
 from simulator.performance.adapters import adapter_bytes
 from simulator.performance.attention import attention_of
 from simulator.performance.coefficients import Coefficients, coefficients_of
@@ -23,7 +24,7 @@ from simulator.performance.operators import Operator
 from simulator.performance.pipeline import Stage
 from simulator.performance.speculation import draft_cost
 from simulator.performance.state_space import sequence_state
-from simulator.performance.step_cost import StepCost, step_cost
+from simulator.performance.step_cost import StepCost, stage_cost, step_cost
 
 Bound = Literal["compute", "memory bandwidth", "links", "latency", "engine", "waiting"]
 """What most of a row's time goes to; latency: launches, tiles that do not fill the chip, start-ups of collectives."""
@@ -298,6 +299,31 @@ def steps_seconds(engine: Engine, loads: Sequence[StepLoad], c: Coefficients | N
     ]
 
 
+def stages_seconds(engine: Engine, load: StepLoad) -> list[float]:
+    """Return for each pipeline stage how long it works on a step, on its own accelerator; see :func:`stage_seconds`."""
+    stages = zip(engine.stages, engine.stage_engines, strict=True)
+    return [stage_seconds(own, stage, load) for stage, own in stages]
+
+
+def stage_seconds(own: Engine, stage: Stage, load: StepLoad) -> float:
+    """Return how long a pipeline stage works on all micro-batches of a step, without waiting for others.
+
+    Parameters
+    ----------
+    own
+        The engine as if all its accelerators were those of the stage.
+    stage
+        The stage's layers: any number, not necessarily one of the engine's.
+    load
+        What the step works on.
+    """
+    tokens = load.tokens(drafted_tokens(own))
+    cost = stage_cost(own, stage, np.array([float(tokens)]), np.array([float(load.sequences)]))
+    # The launches of attention are counted for as many micro-batches as there are stages.
+    cost = replace(cost, decode_step_s=cost.decode_step_s * min(tokens, own.pp) / own.pp)
+    return float(cost.linear.seconds[0] + cost.sequences.seconds[0]) + _attention_s(own, cost, load)
+
+
 def _attention_s(engine: Engine, cost: StepCost, load: StepLoad) -> float:
     """Return what a step lasts beside its tokens and sequences."""
     seconds = 0.0
@@ -331,7 +357,18 @@ def explain_step(engine: Engine, name: str, load: StepLoad, c: Coefficients | No
         What it works on; at least one token.
     c
         Coefficients; those of the engine if absent.
+
+    Raises
+    ------
+    SpecError
+        If pipeline stages have different accelerators: what their operators add up to is no step of one of them.
     """
+    if engine.stage_accelerators is not None:
+        names = ", ".join(kind.name for kind, _ in engine.hardware)
+        raise SpecError(
+            f"stage_accelerators: steps of a pipeline over {names} are not taken apart; "
+            "allowed: stages of one accelerator, or `dse plan` for the time of each stage"
+        )
     c = c or engine_coefficients(engine)
     seconds = steps_seconds(engine, [load], c)[0]
     stages = []

@@ -39,6 +39,19 @@ def hand_over_bytes(engine: Engine) -> tuple[float, float]:
     return growing * held, window * held + state
 
 
+def network_bytes_per_s(engine: Engine) -> float:
+    """Return the raw bandwidth of the networks of all accelerators that hold a request's KV, bytes per second.
+
+    Where pipeline stages have different accelerators, each sends the KV of its own layers, and the slowest decides.
+    """
+    if engine.stage_accelerators is None:
+        return engine.accelerator.scale_out_bytes_per_s * engine.tp * engine.pp
+    return min(
+        own.accelerator.scale_out_bytes_per_s * engine.tp * engine.model.layers / stage.layers
+        for own, stage in zip(engine.stage_engines, engine.stages, strict=True)
+    )
+
+
 def copies(engine: Engine) -> float:
     """Return how many tensor-parallel ranks hold the same element of KV."""
     if engine.model.mla:

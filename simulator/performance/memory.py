@@ -108,27 +108,27 @@ def kv_blocks(pool: Pool) -> int:
     blocks = pool.kv_memory.blocks
     # A given number of blocks was counted on a real engine: only the device itself can contradict it.
     share = pool.kv_memory.memory_utilization if blocks is None else 1.0
-    allowed = engine.accelerator.usable_memory_bytes * share
     needed = -(-blocks // engine.dp) if blocks is not None else -(-MIN_KV_TOKENS // block)
     room = []
-    for stage in engine.stages:
+    for stage, own in zip(engine.stages, engine.stage_engines, strict=True):
+        allowed = own.accelerator.usable_memory_bytes * share
         block_bytes = context_bytes_per_token(engine, stage) * block
         fixed = fixed_bytes(engine, stage, pool.batching.token_budget_tokens)
-        room.append((fixed + needed * block_bytes - allowed, fixed, block_bytes))
-    shortage, fixed, block_bytes = max(room)
+        room.append((fixed + needed * block_bytes - allowed, fixed, block_bytes, allowed, own.accelerator.name))
+    shortage, fixed, block_bytes, allowed, short = max(room)
     if shortage > 0:
+        hardware = " + ".join(f"{count} x {kind.name}" for kind, count in engine.hardware)
         raise DoesNotFit(
-            f"pool {pool.name}: {engine.model.name} in {pool.weights} on {engine.accelerators} x "
-            f"{engine.accelerator.name} "
-            f"needs {(fixed + needed * block_bytes) / 1e9:.1f} GB on each for weights, activations and "
-            f"{needed * block} tokens of KV, {allowed / 1e9:.1f} GB are allowed; "
+            f"pool {pool.name}: {engine.model.name} in {pool.weights} on {hardware} "
+            f"needs {(fixed + needed * block_bytes) / 1e9:.1f} GB on each{f' {short}' if pool.mixed else ''} for "
+            f"weights, activations and {needed * block} tokens of KV, {allowed / 1e9:.1f} GB are allowed; "
             "raise tp, lower the precision or choose an accelerator with more memory",
             shortage,
             allowed,
         )
     if blocks is not None:
         return blocks
-    return engine.dp * min(int((allowed - fixed) // block_bytes) for _, fixed, block_bytes in room)
+    return engine.dp * min(int((allowed - fixed) // block_bytes) for _, fixed, block_bytes, allowed, _ in room)
 
 
 def state_blocks(pool: Pool) -> int:

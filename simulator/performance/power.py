@@ -8,7 +8,11 @@ from typing import Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from simulator import catalog
 from simulator.catalog import Accelerator, Cpu
+from simulator.performance.price import devices_of
+from simulator.spec.deployment import Deployment
+from simulator.spec.pipeline_plan import PipelinePlan
 
 Seconds = TypeVar("Seconds", float, npt.NDArray[np.float64])
 
@@ -72,3 +76,21 @@ def energy_j(
     """
     dynamic_s = float(shares_of(device).dynamic_s(busy_s, compute_s, memory_s))
     return devices * (device.idle_w * span_s + (device.tdp_w - device.idle_w) * dynamic_s)
+
+
+def tdp_w(deployment: Deployment, plan: PipelinePlan) -> float:
+    """Return the sum of the TDP of all devices of a deployment, watts.
+
+    Parameters
+    ----------
+    deployment
+        Pools and services.
+    plan
+        The stages that its services serve.
+
+    Raises
+    ------
+    SpecError
+        If a name is not catalogued.
+    """
+    return sum(count * catalog.device(name).tdp_w for name, count in devices_of(deployment, plan).items())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from simulator import catalog
 from simulator.catalog import KernelProfile
 from simulator.performance.engine import Engine, kernels_of, profile_of
 from simulator.spec.deployment import Pool
@@ -81,19 +83,26 @@ class Provenance:
 
 
 def provenance(pool: Pool) -> Provenance:
-    """Return where the times of a pool come from.
+    """Return where the times of a pool come from; of pipeline stages that of the worst.
 
     Raises
     ------
     SpecError
         If there is no such engine, or its file cannot be used.
     """
-    return _provenance(pool.accelerator, profile_of(pool), kernels_of(pool))
+    profile = profile_of(pool)
+    if not pool.mixed:
+        return _provenance(pool.accelerator, profile, kernels_of(pool))
+    return _worst(_provenance(name, profile, catalog.kernel_profile(name)) for name in pool.accelerator_counts)
 
 
 def provenance_of(engine: Engine) -> Provenance:
-    """Return where the times of an engine come from."""
-    return _provenance(engine.accelerator.name, engine.profile, engine.kernels)
+    """Return where the times of an engine come from; of pipeline stages that of the worst."""
+    return _worst(_provenance(own.accelerator.name, own.profile, own.kernels) for own in engine.stage_engines)
+
+
+def _worst(found: Iterable[Provenance]) -> Provenance:
+    return max(found, key=lambda each: (STATUSES.index(each.calibrated), STATUSES.index(each.kernels)))
 
 
 def _provenance(accelerator: str, profile: EngineProfile | None, kernels: KernelProfile) -> Provenance:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
@@ -112,6 +113,11 @@ class Pool(Spec):
     layers_per_stage: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
         default=None, description="layers of each pipeline stage; as even as possible if absent"
     )
+    stage_accelerators: tuple[str, ...] | None = Field(
+        default=None,
+        description="name of the accelerator of each pipeline stage, the first being `accelerator`; "
+        "all have that one if absent",
+    )
     dp: int = Field(
         default=1, ge=1, le=1024, description="attention data parallelism: ranks that share a batch inside a client"
     )
@@ -180,12 +186,45 @@ class Pool(Spec):
             )
         if self.speculation and (self.prefix_cache or self.batching.policy == "static"):
             raise ValueError("speculation: needs continuous or chunked batching and no prefix_cache")
+        self._check_stage_accelerators()
         return self
+
+    def _check_stage_accelerators(self) -> None:
+        """Check that the accelerators of pipeline stages go with the pool's other fields."""
+        given = self.stage_accelerators
+        if given is None:
+            return
+        if len(given) != self.pp:
+            raise ValueError(f"stage_accelerators: {len(given)} given for pp {self.pp}; allowed: {self.pp} names")
+        if given[0] != self.accelerator:
+            raise ValueError(
+                f"stage_accelerators: begins with {given[0]}, but accelerator is {self.accelerator}; "
+                "allowed: the same name in both"
+            )
+        for name in ("topology", "kernels"):
+            if self.mixed and getattr(self, name) is not None:
+                raise ValueError(
+                    f"{name}: describes one kind of accelerator, given with stage_accelerators of several; "
+                    "allowed: absent"
+                )
 
     @property
     def accelerators(self) -> int:
         """Number of accelerators in the pool."""
         return self.clients * self.accelerators_per_client
+
+    @property
+    def mixed(self) -> bool:
+        """Whether pipeline stages have different accelerators."""
+        return len(set(self.stage_accelerators or ())) > 1
+
+    @property
+    def accelerator_counts(self) -> dict[str, int]:
+        """Number of accelerators in the pool by name."""
+        if not self.mixed:
+            return {self.accelerator: self.accelerators}
+        stages = Counter(self.stage_accelerators)
+        return {name: self.clients * self.tp * self.dp * count for name, count in stages.items()}
 
     @property
     def accelerators_per_client(self) -> int:

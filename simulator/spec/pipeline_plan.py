@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from simulator.errors import SpecError
 from simulator.spec.llm_stages import CascadeStage, LlmStage, ReasonStage
@@ -88,6 +89,12 @@ def plan_pipelines(pipelines: Sequence[Sequence[Stage]]) -> PipelinePlan:
         If a name stands for different stages in two classes, or a service reads the query in one and in the other a
         prompt with documents.
     """
+    return _planned(tuple(tuple(pipeline) for pipeline in pipelines))
+
+
+# A search asks for the plan of the same workload with every design.
+@lru_cache(maxsize=64)
+def _planned(pipelines: tuple[tuple[Stage, ...], ...]) -> PipelinePlan:
     names: list[str] = []
     services: dict[str, tuple[ServiceStage, Quantity]] = {}
     llms: list[str] = []

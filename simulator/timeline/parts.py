@@ -103,7 +103,7 @@ def parts_of(result: Result) -> tuple[Part, ...]:
     parts: list[Part] = []
     for plan, use in zip(lowered.pools, result.pools, strict=True):
         pool, place = plan.pool, len(parts)
-        idle_w = plan.engine.accelerator.idle_w * pool.accelerators
+        idle_w = sum(kind.idle_w * (count * pool.clients) for kind, count in plan.engine.hardware)
         parts.append(Part(names[place], plan, pool.clients, pool.stage, place, 1.0, idle_w, use.energy_j))
     for offered, used in zip(lowered.services, result.services, strict=True):
         service, place = offered.service, len(parts)
