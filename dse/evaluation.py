@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,13 +9,18 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from dse.objectives import direction_of, value_of
+from dse.assessment import Figures, assess, worst_of
+from dse.certificate.peaks import peaks
+from dse.objectives import latency_of, value_of
 from dse.spec import StudySpec
 from search_spaces import Design, to_deployment
-from simulator import Deployment, Overload, Pool, Requests, SpecError, simulate
+from simulator import Deployment, Overload, Pool, Requests, Result, SpecError, build_requests, simulate
+from simulator.metrics import SHOWN_PERCENTILES
 from simulator.performance.engine import engine_of
 from simulator.performance.memory import DoesNotFit, kv_blocks
-from simulator.performance.price import pool_usd_per_hour, service_usd_per_hour
+from simulator.performance.power import tdp_w
+from simulator.performance.price import deployment_usd_per_hour, devices_of, tiers_usd_per_hour
+from simulator.spec.slo import LatencyMetric
 
 
 @dataclass(frozen=True)
@@ -28,13 +32,16 @@ class Evaluation:
     design
         The active choices.
     objectives
-        Value of each objective in the study's order; the worst imaginable if not simulated.
+        Value of each objective in the study's order, penalties of soft promises included; the worst imaginable if
+        not simulated.
     constraints
-        By name, how far each promise or limit is missed: zero or less if it holds. A missed SLO counts
+        By name, how far each hard promise, bound or limit is missed: zero or less if it holds. A missed one counts
         ``v / (1 + v)`` for a relative excess v, so at most 1, like an objective without a finite value; what
-        forbids a simulation counts more than all SLOs together.
+        forbids a simulation counts more than all others together.
     figures
-        The simulation's summary and the relative excess of each SLO; empty if not simulated.
+        The simulation's summary, every objective and bounded metric without penalties, the relative excess of each
+        SLO and bound (soft ones too), and what other prices need (:mod:`dse.repricing`); empty if not simulated. Of
+        several workloads over all of them, and that of each as ``NAME.FIGURE``.
     bottleneck
         Pool and resource that limit the design.
     reason
@@ -88,10 +95,10 @@ def deployment_of(design: Design, spec: StudySpec) -> Deployment:
 
     Raises
     ------
-    pydantic.ValidationError
+    pydantic.ValidationError, SpecError
         If its choices contradict each other.
     """
-    return to_deployment(design, spec.model, spec.services, stage=spec.llm_stage)
+    return to_deployment(design, spec.models, spec.services, serving=spec.space)
 
 
 def obstacle(deployment: Deployment, spec: StudySpec) -> tuple[str, str, float] | None:
@@ -107,12 +114,14 @@ def obstacle(deployment: Deployment, spec: StudySpec) -> tuple[str, str, float] 
     try:
         for pool in deployment.pools:
             engine_of(pool)
-        price = sum(pool_usd_per_hour(pool) for pool in deployment.pools)
-        stage_of = spec.workload.plan.service
-        price += sum(service_usd_per_hour(service, stage_of(service.stage)) for service in deployment.services)
+        plan = spec.workload.plan
+        price = deployment_usd_per_hour(deployment, plan)
         if limits.usd_per_hour and price > limits.usd_per_hour:
             excess = price / limits.usd_per_hour - 1
             return "usd_per_hour", f"{price:.2f} USD/h, {limits.usd_per_hour:g} allowed", excess
+        if limits.power_kw and (power := tdp_w(deployment, plan) / 1e3) > limits.power_kw:
+            excess = power / limits.power_kw - 1
+            return "power_kw", f"{power:.2f} kW of TDP, {limits.power_kw:g} allowed", excess
         missing = [shortage for pool in deployment.pools if (shortage := _shortage(pool))]
         if missing:
             return "memory", str(missing[0]), sum(error.shortage_bytes / error.allowed_bytes for error in missing)
@@ -131,12 +140,8 @@ def _shortage(pool: Pool) -> DoesNotFit | None:
 
 def not_simulated(design: Design, spec: StudySpec, constraint: str, reason: str, excess: float) -> Evaluation:
     """Return the record of a design that is not worth or not capable of simulation."""
-    return Evaluation(design, _worst(spec), {constraint: len(spec.slos) + 1 + max(excess, 1e-9)}, reason=reason)
-
-
-def _worst(spec: StudySpec) -> tuple[float, ...]:
-    """Return the worst imaginable value of each objective."""
-    return tuple(math.inf if direction_of(name) == "minimize" else -math.inf for name in spec.objectives)
+    others = len(spec.slos) + len(spec.constraints) + 1
+    return Evaluation(design, worst_of(spec), {constraint: others + max(excess, 1e-9)}, reason=reason)
 
 
 def precheck(design: Design, spec: StudySpec) -> Evaluation | None:
@@ -145,38 +150,81 @@ def precheck(design: Design, spec: StudySpec) -> Evaluation | None:
         deployment = deployment_of(design, spec)
     except ValidationError as error:
         return not_simulated(design, spec, "possible", error.errors()[0]["msg"], 1.0)
+    except SpecError as error:
+        return not_simulated(design, spec, "possible", str(error), 1.0)
     found = obstacle(deployment, spec)
     return not_simulated(design, spec, *found) if found else None
 
 
-def evaluate(design: Design, spec: StudySpec, requests: Requests) -> Evaluation:
-    """Simulate a design that passed :func:`precheck` and hold it against the study's SLOs."""
+def build_load(spec: StudySpec) -> tuple[Requests, ...]:
+    """Return the requests of each of a study's workloads, in the order of ``spec.cases``."""
+    return tuple(build_requests(case.workload) for case in spec.cases)
+
+
+def evaluate(design: Design, spec: StudySpec, requests: Requests | tuple[Requests, ...]) -> Evaluation:
+    """Simulate a design that passed :func:`precheck` and hold it against the study's promises.
+
+    Parameters
+    ----------
+    design, spec
+        What to simulate, and the study.
+    requests
+        Of each of ``spec.cases``, as :func:`build_load` returns them; without a tuple, of the only one.
+    """
     start = time.process_time()
-    try:
-        result = simulate(deployment_of(design, spec), requests, plan=spec.workload.plan)
-    except Overload as error:
-        return not_simulated(design, spec, "overload", str(error), 1.0)
-    figures, constraints = result.summary(), {}
-    for slo in spec.slos:
-        excess = result.violation(slo)
-        figures[f"{slo.name}_excess"] = excess
-        constraints[slo.name] = (excess / (1 + excess) if math.isfinite(excess) else 1.0) if excess > 0 else excess
-    values = [figures[name] if name in figures else value_of(name, result, spec.slos) for name in spec.objectives]
-    if not all(map(math.isfinite, values)):
-        # Rejected requests make latencies infinite, and where no request has two tokens there is no TPOT.
-        constraints["finite"] = 1.0
+    load = requests if isinstance(requests, tuple) else (requests,)
+    deployment = deployment_of(design, spec)
+    cases, bottlenecks = list[Figures](), list[str]()
+    for case, served in zip(spec.cases, load, strict=True):
+        name = f"{case.name}: " if len(spec.cases) > 1 else ""
+        try:
+            result = simulate(deployment, served, plan=case.workload.plan)
+        except Overload as error:
+            return not_simulated(design, spec, "overload", f"{name}{error}", 1.0)
+        cases.append(figures_of(result, spec))
+        bottlenecks.append(f"{name}{result.bottleneck}")
+    assessment = assess(cases, spec)
     return Evaluation(
         design=design,
-        objectives=tuple(
-            value if math.isfinite(value) else worst for value, worst in zip(values, _worst(spec), strict=True)
-        ),
-        constraints=constraints,
-        figures=figures,
-        bottleneck=result.bottleneck,
+        objectives=assessment.objectives,
+        constraints=assessment.constraints,
+        figures=assessment.figures,
+        bottleneck="; ".join(bottlenecks),
         cpu_s=time.process_time() - start,
     )
 
 
-def evaluate_many(designs: Sequence[Design], spec: StudySpec, requests: Requests) -> list[Evaluation]:
+def figures_of(result: Result, spec: StudySpec) -> Figures:
+    """Return what a study needs to know of a simulation: :attr:`Evaluation.figures` of one workload."""
+    asked = [*spec.objectives, *(bound.metric for bound in spec.constraints)]
+    if "goodput_requests_per_usd" in asked:
+        asked.append("goodput_rps")  # from which it is computed anew where prices change
+    _look_up_latencies(result, asked, spec)
+    figures = result.summary()
+    figures |= {f"{slo.name}_excess": result.violation(slo) for slo in spec.slos}
+    figures |= {name: value_of(name, result, spec.slos) for name in asked if name not in figures}
+    plan, deployment = result.lowered.plan, result.deployment
+    figures |= {"output_tokens": result.output_tokens, "energy_j": result.energy_j}
+    figures |= {f"devices.{name}": count for name, count in devices_of(deployment, plan).items()}
+    figures["tiers_usd_per_hour"] = tiers_usd_per_hour(deployment)
+    return figures | peaks(result)
+
+
+def _look_up_latencies(result: Result, asked: Sequence[str], spec: StudySpec) -> None:
+    """Find all percentiles of a latency that are needed at once, which takes less time than one by one."""
+    wanted: dict[LatencyMetric, set[float]] = {}
+    for slo in spec.slos:
+        wanted.setdefault(slo.metric, {*SHOWN_PERCENTILES}).add(slo.percentile)
+    for name in asked:
+        latency = latency_of(name)
+        if latency and latency[1] is not None:
+            wanted.setdefault(latency[0], {*SHOWN_PERCENTILES}).add(latency[1])
+    for metric, percents in wanted.items():
+        result.percentiles_s(metric, sorted(percents))
+
+
+def evaluate_many(
+    designs: Sequence[Design], spec: StudySpec, requests: Requests | tuple[Requests, ...]
+) -> list[Evaluation]:
     """Evaluate several designs in one task, so that a task outweighs its overhead."""
     return [evaluate(design, spec, requests) for design in designs]

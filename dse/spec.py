@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Literal, Self
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from dse.objectives import direction_of
+from dse.confidence.spec import Replications
+from dse.objectives import direction_of, needs_slos
 from search_spaces.serving import ServingSpace
 from simulator import catalog
 from simulator.errors import SpecError
@@ -56,18 +58,119 @@ def check_session_metrics(names: Iterable[str], workload: Workload) -> None:
 Objective = Annotated[str, AfterValidator(_known_objective)]
 
 
+KnownModel = Annotated[str, AfterValidator(_known_model)]
+
+Penalty = Annotated[float, Field(gt=0, le=1e6)]
+SOFT: Final = (
+    "soft: missing it by a fraction v makes every objective worse by the factor 1 + penalty * v, and the design stays "
+    "feasible; hard if absent"
+)
+
+Sampler = Literal[
+    "auto",
+    "screened",
+    "random",
+    "qmc",
+    "tpe",
+    "tpe-multivariate",
+    "tpe+nsga2",
+    "nsga2",
+    "nsga3",
+    "gp",
+    "multi_agent",
+    "single_agent",
+]
+"""Ways to propose designs."""
+
+Robust = Literal["worst", "weighted"]
+"""How the objectives of several workloads become one: the worst of them, or their mean by weight."""
+
+
+class Promise(SLO):
+    """An SLO of a study: hard, or soft with a penalty."""
+
+    penalty: Penalty | None = Field(default=None, description=SOFT)
+
+
+class Constraint(Spec):
+    """A bound on a metric: hard, or soft with a penalty."""
+
+    metric: Objective = Field(description="any metric that can be an objective")
+    at_most: float | None = Field(default=None, gt=0, description="largest value allowed")
+    at_least: float | None = Field(default=None, gt=0, description="smallest value allowed")
+    penalty: Penalty | None = Field(default=None, description=SOFT)
+
+    @model_validator(mode="after")
+    def _one_side(self) -> Self:
+        if (self.at_most is None) == (self.at_least is None):
+            raise ValueError(f"{self.metric}: give either at_most or at_least; for both, two constraints")
+        return self
+
+    @property
+    def name(self) -> str:
+        """Short name as used for columns and constraints, e.g. ``usd_per_hour_at_most``."""
+        return f"{self.metric}_{'at_least' if self.at_most is None else 'at_most'}"
+
+    def excess(self, value: float) -> float:
+        """Return by which fraction of its bound a value misses it: zero or less if it holds.
+
+        Parameters
+        ----------
+        value
+            Of the metric; NaN, where no request has it, misses nothing.
+        """
+        if value != value:
+            return -1.0
+        if self.at_most is not None:
+            return value / self.at_most - 1.0
+        assert self.at_least is not None
+        return 1.0 - value / self.at_least
+
+
+class Case(Spec):
+    """One of several workloads that a design has to serve."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", description="short name; its figures are called NAME.FIGURE")
+    workload: Workload = Field(description="requests to serve")
+    weight: float = Field(default=1.0, gt=0, description="share of the mean with robust: weighted")
+
+
+MOST_TRIALS: Final = 1_000_000
+"""Designs that a study may simulate."""
+
+
 class Budget(Spec):
     """When a study ends."""
 
-    trials: int = Field(default=300, ge=1, le=1_000_000, description="designs to simulate")
+    trials: int = Field(
+        default=300, ge=1, le=MOST_TRIALS, description="designs to simulate; as many as it takes with certified"
+    )
     timeout_s: float | None = Field(default=None, gt=0, description="stop after this time; no limit if absent")
+    certified: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="stop as soon as the designs that are neither simulated nor excluded by proof could add at most "
+        "this share of the hypervolume, e.g. 0.01",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _until_certified(cls, data: Any) -> Any:
+        """Simulate as many designs as the certificate needs, unless a number is given."""
+        if isinstance(data, dict) and data.get("certified") is not None and data.get("trials") is None:
+            return {**data, "trials": MOST_TRIALS}
+        return data
 
 
 class Limits(Spec):
     """What a design may use at most; designs beyond are not simulated."""
 
     accelerators: int | None = Field(default=None, ge=1, description="accelerators in all pools")
-    usd_per_hour: float | None = Field(default=None, gt=0, description="price of all accelerators")
+    usd_per_hour: float | None = Field(default=None, gt=0, description="price of all devices and tiers")
+    power_kw: float | None = Field(
+        default=None, gt=0, description="sum of the TDP of all devices of pools and services, kilowatts"
+    )
 
 
 class StudySpec(Spec):
@@ -75,22 +178,38 @@ class StudySpec(Spec):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", description="short name, also of the output folder")
     question: str = Field(default="", description="what the study is to answer, for the report")
-    model: Annotated[str, AfterValidator(_known_model)] = Field(
-        description="model to serve: a catalogued name or the path of a Hugging Face config.json"
+    model: KnownModel | dict[str, KnownModel] = Field(
+        description="model to serve: a catalogued name or the path of a Hugging Face config.json; with several LLM "
+        "stages that of each, by its name"
     )
-    workload: Workload = Field(description="requests to serve")
+    # Set by the validator if only workloads are given, so that it is never None to who reads it.
+    workload: Workload = Field(default=None, description="requests to serve")  # type: ignore[assignment]
+    workloads: tuple[Case, ...] = Field(
+        default=(), max_length=100, description="several workloads of the same stages, instead of workload"
+    )
+    robust: Robust = Field(
+        default="worst",
+        description="how several workloads are judged: promises hold in each; objectives are the worst of them, or "
+        "the mean by weight",
+    )
     services: tuple[Service, ...] = Field(
         default=(), description="clients of the pipeline's service stages, the same in every design"
     )
     space: ServingSpace = Field(description="what may vary")
     objectives: tuple[Objective, ...] = Field(
-        min_length=1, max_length=4, description="what to optimise; the direction follows from the metric"
+        min_length=1, description="what to optimise, any number; the direction follows from the metric"
     )
-    slos: tuple[SLO, ...] = Field(default=(), description="promises that a feasible design keeps")
+    slos: tuple[Promise, ...] = Field(default=(), description="promises that a feasible design keeps")
+    constraints: tuple[Constraint, ...] = Field(default=(), description="bounds on metrics")
     limits: Limits = Field(default_factory=Limits, description="upper limits of resources")
     budget: Budget = Field(default_factory=Budget, description="when to stop")
-    sampler: Literal["auto", "nsga2", "tpe", "random"] = Field(
-        default="auto", description="how designs are proposed; auto: nsga2"
+    sampler: Sampler = Field(default="auto", description="how designs are proposed (dse list samplers); auto: screened")
+    start: tuple[Annotated[Path, Field(strict=False)], ...] = Field(
+        default=(),
+        description="warm starts, proposed first: folders of earlier runs and YAML files of deployments",
+    )
+    confidence: Replications | None = Field(
+        default=None, description="replications with other draws of the load that confirm the front; none if absent"
     )
     seed: int = Field(default=0, ge=0, lt=2**32, description="seed of the search; the workload has its own")
 
@@ -101,22 +220,87 @@ class StudySpec(Spec):
         names = [slo.name for slo in self.slos]
         if len(set(names)) < len(names):
             raise ValueError(f"slos: one limit for each metric and percentile, given {', '.join(names)}")
-        for name in self.space.accelerators:
-            catalog.accelerator(name)
+        bounds = [bound.name for bound in self.constraints]
+        if len(set(bounds)) < len(bounds):
+            raise ValueError(f"constraints: one bound for each metric and side, given {', '.join(bounds)}")
+        metrics = [*self.objectives, *(bound.metric for bound in self.constraints)]
+        if lost := next((name for name in metrics if needs_slos(name) and not self.slos), None):
+            raise ValueError(f"{lost}: share of requests within the SLOs, but the study has none; give slos")
+        self._settle_workload()
+        self.space.check_catalogued()
         _ = self.space.space.closed
         for service in self.services:
             catalog.device(service.device)
-        plan = self.workload.plan
-        if len(plan.llm_stages) > 1:
-            raise SpecError(
-                f"workload: {len(plan.llm_stages)} LLM stages ({', '.join(plan.llm_stages)}); a study searches the "
-                "pools of one model: several models at once are not possible yet; dse simulate can simulate them"
-            )
-        check_services(self.services, plan.services)
-        check_session_metrics([*names, *self.objectives], self.workload)
+        for case in self.cases:
+            check_session_metrics([*names, *metrics], case.workload)
+        self._check_stages()
         return self
 
+    def _check_stages(self) -> None:
+        """Check that every stage of the pipeline has a model or clients, and no other."""
+        plan, space = self.workload.plan, self.space
+        stages = ", ".join(plan.llm_stages)
+        if (len(plan.llm_stages) > 1 or space.stages) and set(space.stages) != set(plan.llm_stages):
+            given = ", ".join(space.stages) or "none"
+            raise SpecError(f"space: stages: given {given}; the workload's LLM stages: {stages}")
+        if set(self.models) != set(plan.llm_stages):
+            raise SpecError(f"model: given for {', '.join(self.models)}; the workload's LLM stages: {stages}")
+        twice = [service.stage for service in self.services if service.stage in space.services]
+        if twice:
+            raise SpecError(f"services: stage {twice[0]!r} is given both in services and in space: services")
+        varied = (service.first(name) for name, service in space.services.items())
+        check_services((*self.services, *varied), plan.services)
+
+    def _settle_workload(self) -> None:
+        """Make the first of several workloads the workload, and check that all have the same stages."""
+        if not self.workloads:
+            if self.workload is None:
+                raise ValueError("workload: missing; give workload, or workloads for several")
+            return
+        first = self.workloads[0]
+        if self.workload is not None and self.workload != first.workload:
+            raise ValueError("workloads: give either workload, or workloads")
+        names = [case.name for case in self.workloads]
+        if len(set(names)) < len(names):
+            raise ValueError(f"workloads: names must differ, given {', '.join(names)}")
+        for case in self.workloads[1:]:
+            _check_same_stages(first, case)
+        self.__dict__["workload"] = first.workload
+
+    @model_serializer(mode="wrap")
+    def _once(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Return plain data that can be read back: what stands in workloads does not stand in workload too."""
+        data: dict[str, Any] = serialise(self)
+        if self.workloads:
+            data.pop("workload", None)
+        return data
+
     @property
-    def llm_stage(self) -> str:
-        """Name of the LLM stage, which all pools of every design serve."""
-        return self.workload.plan.llm_stages[0]
+    def cases(self) -> tuple[Case, ...]:
+        """The workloads that every design is simulated with; one called ``workload`` if there are not several."""
+        # Asked for at every simulation: the workload was validated, and takes some time to validate.
+        return self.workloads or (Case.model_construct(name="workload", workload=self.workload, weight=1.0),)
+
+    @property
+    def promises(self) -> tuple[Promise | Constraint, ...]:
+        """All SLOs, then all bounds on metrics."""
+        return (*self.slos, *self.constraints)
+
+    @property
+    def models(self) -> dict[str, str]:
+        """Model of each LLM stage, by its name."""
+        return {self.workload.plan.llm_stages[0]: self.model} if isinstance(self.model, str) else dict(self.model)
+
+
+def _check_same_stages(first: Case, other: Case) -> None:
+    """Check that a workload passes the same stages as another, so that the same designs can serve both."""
+    ours, theirs = first.workload.plan, other.workload.plan
+    if set(ours.stages) != set(theirs.stages):
+        raise ValueError(
+            f"workloads: all must have the same stages, but {first.name} has {', '.join(ours.stages)} and "
+            f"{other.name} has {', '.join(theirs.stages)}"
+        )
+    known = {stage.name: stage for stage in theirs.services}
+    for stage in ours.services:
+        if known.get(stage.name) != stage:
+            raise ValueError(f"workloads: stage {stage.name!r} is not the same in {first.name} and {other.name}")
