@@ -19,11 +19,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
-from dse.evaluation import Evaluation
+from dse.certificate.ledger import Certificate
+from dse.confidence.sureness import Sureness
+from dse.evaluation import Evaluation, build_load
 from dse.result import Clock, StudyResult
 from dse.spec import StudySpec
 from dse.storage import read_evaluations
-from simulator import SpecError, build_requests
+from simulator import SpecError
+from simulator.performance.engine_defaults import resolved
 
 JOURNAL, STUDY, FRONT, TRIALS, REPORT = (
     "trials.journal",
@@ -155,7 +158,7 @@ def to_json(result: StudyResult) -> dict[str, Any]:
     def with_deployment(evaluation: Evaluation) -> dict[str, Any]:
         return {
             **evaluation.to_json(),
-            "deployment": result.deployment(evaluation).model_dump(mode="json", exclude_none=True),
+            "deployment": resolved(result.deployment(evaluation)).model_dump(mode="json", exclude_none=True),
         }
 
     return {
@@ -166,7 +169,9 @@ def to_json(result: StudyResult) -> dict[str, Any]:
         "excluded": len(result.evaluations) - len(result.simulated),
         "feasible": len(result.feasible),
         "interrupted": result.interrupted,
-        "requests": {"count": len(result.requests), "fingerprint": result.requests.fingerprint()},
+        "requests": [{"count": len(each), "fingerprint": each.fingerprint()} for each in result.load],
+        "sureness": result.sureness.to_json() if result.sureness else None,
+        "certificate": result.certificate.to_json() if result.certificate else None,
         "clock": vars(result.clock),
         "versions": {name: version(name) for name in ("dse-llm", "optuna", "numba", "numpy")},
     }
@@ -180,6 +185,34 @@ def load(folder: Path) -> StudyResult:
     SpecError
         If the folder holds no finished run.
     """
+    data = _read(folder)
+    spec = StudySpec.parse(data.get("study"), source=str(folder / STUDY))
+    return StudyResult(
+        spec,
+        read_evaluations(folder / JOURNAL, spec.name),
+        build_load(spec),
+        _clock(folder, data["clock"]),
+        bool(data.get("interrupted")),
+        Certificate.from_json(data["certificate"]) if data.get("certificate") else None,
+        Sureness.from_json(data["sureness"]) if data.get("sureness") else None,
+    )
+
+
+def front_designs(folder: Path) -> list[dict[str, Any]]:
+    """Return the choices of the designs on the front of a run, the recommended one first.
+
+    Raises
+    ------
+    SpecError
+        If the folder holds no finished run.
+    """
+    data = _read(folder)
+    found = [data["recommended"]] if data.get("recommended") else []
+    return [dict(each["design"]) for each in (*found, *data.get("front", ()))]
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """Return what was saved of a run."""
     try:
         data = json.loads((folder / STUDY).read_text(encoding="utf-8"))
     except OSError as error:
@@ -188,11 +221,13 @@ def load(folder: Path) -> StudyResult:
         raise SpecError(f"{folder / STUDY}: not valid JSON") from None
     if not isinstance(data, dict) or not isinstance(data.get("clock"), dict):
         raise SpecError(f"{folder / STUDY}: not written by dse run: it has no clock")
-    spec = StudySpec.parse(data.get("study"), source=str(folder / STUDY))
-    return StudyResult(
-        spec,
-        read_evaluations(folder / JOURNAL, spec.name),
-        build_requests(spec.workload),
-        Clock(**data["clock"]),
-        bool(data.get("interrupted")),
-    )
+    return data
+
+
+def _clock(folder: Path, data: dict[str, Any]) -> Clock:
+    try:
+        return Clock(**data)
+    except TypeError:
+        raise SpecError(
+            f"{folder / STUDY}: written by another version of dse: its clock has {', '.join(data)}"
+        ) from None

@@ -8,7 +8,7 @@ import numpy as np
 
 from dse.evaluation import Evaluation
 from dse.pareto import Floats, losses, non_dominated, reference_point, relative_hypervolume
-from dse.spec import StudySpec
+from dse.spec import MOST_TRIALS, StudySpec
 
 
 class Progress:
@@ -65,9 +65,9 @@ class Progress:
 
     @property
     def left_s(self) -> float | None:
-        """Estimated seconds until the budget is used; None before this session's first simulation."""
+        """Estimated seconds until the budget is used; None before the first simulation of a session, or without end."""
         new = self.simulated - self._before
-        if not new:
+        if not new or self.spec.budget.trials == MOST_TRIALS:
             return None
         elapsed = time.perf_counter() - self._start
         return elapsed / new * max(0, self.spec.budget.trials - self.simulated)

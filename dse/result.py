@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dse.certificate.ledger import Certificate
+from dse.confidence.sureness import Sureness
 from dse.evaluation import Evaluation, deployment_of
 from dse.objectives import direction_of
 from dse.pareto import Floats, knee, losses, non_dominated, reference_point, relative_hypervolume
@@ -32,14 +34,14 @@ class Clock:
     ----------
     wall_s
         From the first proposal to the last result.
-    optuna_s
-        In Optuna: proposing designs, taking in results and writing its journal.
+    proposing_s
+        Proposing designs, taking in results and writing the journal.
     simulator_cpu_s
         Processor time of all evaluations, over all processes.
     """
 
     wall_s: float
-    optuna_s: float
+    proposing_s: float
     simulator_cpu_s: float
 
 
@@ -53,19 +55,30 @@ class StudyResult:
         The study.
     evaluations
         Every distinct design, in order of proposal.
-    requests
-        What every design had to serve.
+    load
+        Requests of each of the study's workloads.
     clock
         Where the time went.
     interrupted
         Whether the study was stopped before its budget was used.
+    certificate
+        What was proved of the space; None if it is too large to list, or nobody asked.
+    sureness
+        What replications say of the front; None if there were none.
     """
 
     spec: StudySpec
     evaluations: tuple[Evaluation, ...]
-    requests: Requests
+    load: tuple[Requests, ...]
     clock: Clock
     interrupted: bool = False
+    certificate: Certificate | None = None
+    sureness: Sureness | None = None
+
+    @property
+    def requests(self) -> Requests:
+        """Requests of the first workload, which is the only one of most studies."""
+        return self.load[0]
 
     @cached_property
     def simulated(self) -> tuple[Evaluation, ...]:
@@ -126,9 +139,10 @@ class StudyResult:
         """Return the deployment of a design."""
         return deployment_of(evaluation.design, self.spec)
 
-    def simulate(self, evaluation: Evaluation) -> Result:
-        """Return the full simulation of a design, as it was evaluated."""
-        return simulate(self.deployment(evaluation), self.requests, plan=self.spec.workload.plan)
+    def simulate(self, evaluation: Evaluation, case: int = 0) -> Result:
+        """Return the full simulation of a design with one of the study's workloads, as it was evaluated."""
+        plan = self.spec.cases[case].workload.plan
+        return simulate(self.deployment(evaluation), self.load[case], plan=plan)
 
     @cached_property
     def trials(self) -> pd.DataFrame:

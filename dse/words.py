@@ -3,40 +3,30 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
-from dse.objectives import direction_of
+from dse.certificate.ledger import Certificate
+from dse.objectives import LATENCIES, direction_of, is_metric, latency_of, metric
 from simulator import SLO, Deployment, Pool, Requests, Workload
 from simulator.spec.lengths import Lengths
 
-METRICS = {
-    "ttft": "time to first token",
-    "tpot": "time per output token",
-    "itl": "inter-token latency",
-    "e2e": "end-to-end latency",
-    "session": "end-to-end time of a session",
-}
+METRICS: Final = LATENCIES
+"""Latencies in words."""
 _ORDERS = {
     "shortest_first": "shortest prompt first",
     "least_work_left": "least work first",
     "priority": "by priority",
     "earliest_deadline": "earliest deadline first",
 }
-_LABELS = {
-    "usd_per_hour": ("cost per hour", "USD"),
-    "usd_per_million_output_tokens": ("cost per million output tokens", "USD"),
-    "energy_j_per_output_token": ("energy per output token", "J"),
-    "accelerators": ("accelerators", ""),
-    "output_tokens_per_s": ("output tokens per second", ""),
-    "requests_per_s": ("requests per second", ""),
-    "goodput_rps": ("goodput, requests per second", ""),
-    "finite": ("a finite value of every objective", ""),
-}
+_LABELS = {"finite": "a finite value of every objective"}
 _BRIEF = {
     "usd_per_hour": "cost",
     "usd_per_million_output_tokens": "cost per token",
     "energy_j_per_output_token": "energy per token",
     "output_tokens_per_s": "tokens per second",
     "goodput_rps": "goodput",
+    "goodput_requests_per_usd": "goodput per USD",
+    "energy_j_per_request": "energy per request",
 }
 _HEADINGS = {
     "usd_per_hour": "USD/h",
@@ -45,10 +35,17 @@ _HEADINGS = {
     "output_tokens_per_s": "tokens/s",
     "requests_per_s": "requests/s",
     "goodput_rps": "good requests/s",
+    "goodput_requests_per_usd": "good requests/USD",
+    "output_tokens_per_s_per_accelerator": "tokens/s/accelerator",
+    "requests_per_s_per_accelerator": "requests/s/accelerator",
+    "energy_j_per_request": "J/request",
+    "power_mean_w": "mean W",
+    "power_peak_w": "peak W",
 }
 _EXCLUSIONS = {
     "accelerators": "more accelerators than allowed",
     "usd_per_hour": "dearer than allowed",
+    "power_kw": "more power than allowed",
     "memory": "model does not fit into memory",
     "overload": "load far beyond capacity",
     "possible": "choices contradict each other or are not supported",
@@ -88,10 +85,12 @@ def percent(share: float) -> str:
 
 def label(name: str) -> str:
     """Return a metric in words for a person, e.g. ``TTFT p99`` for ``ttft_p99_s``."""
-    if name in _LABELS:
-        return _LABELS[name][0]
-    metric, rank, _ = name.split("_")
-    return f"{metric_name(metric)} {rank}"
+    if is_metric(name):
+        return metric(name).label
+    for side, words in (("_at_most", "at most"), ("_at_least", "at least")):
+        if name.endswith(side):
+            return f"{label(name.removesuffix(side))} {words}"
+    return _LABELS.get(name, name)
 
 
 def metric_name(metric: str) -> str:
@@ -106,20 +105,27 @@ def brief(name: str) -> str:
 
 def unit(name: str) -> str:
     """Return the unit of a metric; empty if it is a bare number."""
-    return _LABELS[name][1] if name in _LABELS else "s"
+    return metric(name).unit if is_metric(name) else ""
 
 
 def quantity(name: str, value: float) -> str:
     """Return a metric's value with its unit."""
-    if name not in _LABELS:
+    if latency_of(name):
         return seconds(value)
+    if is_share(name):
+        return percent(value)
     money = unit(name) == "USD" and 0.01 <= abs(value) < 1000
     return f"{f'{value:.2f}' if money else number(value)} {unit(name)}".strip()
 
 
 def figure(name: str, value: float) -> str:
     """Return a metric's value for a column that names the unit, if it is not a time."""
-    return quantity(name, value).removesuffix(unit(name)).strip() if name in _LABELS else seconds(value)
+    return seconds(value) if latency_of(name) else quantity(name, value).removesuffix(unit(name)).strip()
+
+
+def is_share(name: str) -> bool:
+    """Return whether a metric is a share, said in percent."""
+    return name.startswith(("slo_attainment", "utilisation"))
 
 
 def better(name: str) -> str:
@@ -154,10 +160,15 @@ def degrees(pool: Pool) -> dict[str, int]:
     return {"TP": pool.tp, **{name: degree for name, degree in others.items() if degree > 1}}
 
 
+def accelerators_of(pool: Pool) -> str:
+    """Return the types of a pool's accelerators."""
+    return " + ".join(pool.accelerator_counts)
+
+
 def clients(pool: Pool) -> str:
     """Return the clients of a pool in a few characters, e.g. ``4 × h100-sxm TP4 PP2``."""
     parallel = " ".join(f"{name}{degree}" for name, degree in degrees(pool).items())
-    return f"{pool.clients} × {pool.accelerator} {parallel}"
+    return f"{pool.clients} × {accelerators_of(pool)} {parallel}"
 
 
 def extras(pool: Pool) -> list[str]:
@@ -218,7 +229,8 @@ def sentence(deployment: Deployment) -> str:
     for pool in deployment.pools:
         several = pool.accelerators_per_client
         parallel = ", ".join(f"{name} {degree}" for name, degree in degrees(pool).items())
-        each = f"{several} {pool.accelerator} ({parallel})" if several > 1 else f"one {pool.accelerator}"
+        kind = accelerators_of(pool)
+        each = f"{several} {kind} ({parallel})" if several > 1 else f"one {kind}"
         who = f"{plural(pool.clients, 'client')} of {each}{' each' if pool.clients > 1 else ''}"
         said.append(f"{stages(pool)} on {who}")
     total = plural(deployment.accelerators, "accelerator")
@@ -277,3 +289,14 @@ def axis_title(name: str) -> str:
     """Return the title of a figure's axis."""
     name_and_unit = f"{label(name)} ({unit(name)})" if unit(name) else label(name)
     return f"{name_and_unit[0].upper()}{name_and_unit[1:]}, {better(name)}"
+
+
+def open_designs(certificate: Certificate) -> str:
+    """Say in a sentence what the open designs of a space could still add to the front."""
+    if not certificate.open:
+        return "none is open: the front is that of the whole space"
+    if not math.isfinite(certificate.gap):
+        return "what the open ones could add is not known: no design is feasible yet, or an objective has no bound"
+    if certificate.gap > 1:
+        return "the open ones could change the front altogether: go on with more trials, or --until certified=0.01"
+    return f"the open ones could add at most {certificate.gap:.2%} of the front's hypervolume"

@@ -8,7 +8,9 @@ from rich.table import Table
 from dse.cli.console import out
 
 list_app = typer.Typer(
-    name="list", help="List shipped studies, catalogued models, hardware or engines.", no_args_is_help=True
+    name="list",
+    help="List shipped studies, catalogued models, hardware or engines, samplers or metrics.",
+    no_args_is_help=True,
 )
 
 
@@ -21,6 +23,30 @@ def studies() -> None:
     for name in study_names():
         spec = load_study(name)
         table.add_row(name, "\n".join(spec.objectives), spec.question)
+    out.print(table)
+
+
+@list_app.command()
+def samplers() -> None:
+    """List ways to propose designs."""
+    from dse.samplers import SAMPLERS
+
+    table = Table("sampler", "proposes", box=None)
+    for name, rule in SAMPLERS.items():
+        table.add_row(name, rule)
+    out.print(table)
+
+
+@list_app.command()
+def metrics() -> None:
+    """List what studies can optimise and bound."""
+    from dse.objectives import LATENCIES, METRICS
+
+    table = Table("metric", "better", "unit", "is", box=None)
+    for metric in METRICS.values():
+        table.add_row(metric.name, metric.direction, metric.unit, metric.description)
+    for name, meaning in LATENCIES.items():
+        table.add_row(f"{name}_p99_s, {name}_mean_s, …", "minimize", "s", f"{meaning}: any percentile, or the mean")
     out.print(table)
 
 

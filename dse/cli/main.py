@@ -7,11 +7,13 @@ import sys
 import typer
 
 from dse.cli.calibrate import calibrate_app
+from dse.cli.capacity import capacity
 from dse.cli.compare import compare
 from dse.cli.console import BAD_INPUT, err
 from dse.cli.explain import explain
 from dse.cli.fit import fit
 from dse.cli.list import list_app
+from dse.cli.plan import plan
 from dse.cli.profile import profile
 from dse.cli.report import report
 from dse.cli.run import run
@@ -19,6 +21,7 @@ from dse.cli.schema import schema
 from dse.cli.simulate import simulate
 from dse.cli.validate import validate
 from dse.cli.warmup import warmup
+from dse.cli.why import why
 from simulator.errors import SpecError
 
 app = typer.Typer(
@@ -31,9 +34,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(run)
+app.command()(why)
+app.command()(capacity)
 app.command()(simulate)
 app.command()(compare)
 app.command()(fit)
+app.command()(plan)
 app.command()(explain)
 app.command()(validate)
 app.add_typer(calibrate_app)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dse.cli.console import INTERRUPTED, NOT_FEASIBLE, announce_compilation, err, out
 from dse.cli.overrides import change_workload
+
+if TYPE_CHECKING:
+    from dse.spec import StudySpec
 
 
 def run(
@@ -16,7 +19,17 @@ def run(
     trials: Annotated[int | None, typer.Option(help="designs to simulate", show_default="the study's")] = None,
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", help="processes", show_default="all processors")] = None,
     seed: Annotated[int | None, typer.Option(help="seed of the search", show_default="the study's")] = None,
-    sampler: Annotated[str | None, typer.Option(help="auto, nsga2, tpe or random", show_default="the study's")] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="how designs are proposed (see: dse list samplers)", show_default="the study's")
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(help="certified=0.01: until the designs of which nothing is proved could add at most 1 %"),
+    ] = None,
+    start: Annotated[
+        list[Path] | None,
+        typer.Option(help="propose first: the front of the run in a folder, or a deployment (.yaml); several times"),
+    ] = None,
     trace: Annotated[Path | None, typer.Option(help="replay a trace: Azure CSV, Mooncake JSONL or plain CSV")] = None,
     rate: Annotated[float | None, typer.Option(help="mean rate of requests, per second")] = None,
     requests: Annotated[int | None, typer.Option(help="number of requests")] = None,
@@ -26,6 +39,14 @@ def run(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the run in the folder")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the run in the folder")] = False,
+    confirmed: Annotated[
+        bool, typer.Option("--confirm", help="simulate the front again on other draws of the load: how sure is it?")
+    ] = False,
+    backend: Annotated[str, typer.Option(help="what evaluates: loky (processes here), dask, ray, sequential")] = "loky",
+    scheduler: Annotated[str | None, typer.Option(help="address of a cluster, e.g. tcp://HOST:8786")] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="database to share trials with other machines, e.g. postgresql://USER@HOST/NAME")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print only the path of the report")] = False,
 ) -> None:
     """Search a study's space for designs that keep its SLOs, and write the Pareto front and a report.
@@ -39,38 +60,55 @@ def run(
         dse run my_study.yaml --trials 1000 --seed 7
 
         dse run chat --out runs/chat --resume --trials 600
+
+        dse run finite-chat --until certified=0.01
+
+        dse run my_study.yaml --start runs/chat --start today.yaml
+
+        dse run my_study.yaml --backend dask --scheduler tcp://head:8786 --storage postgresql://dse@head/studies
     """
-    from dse.cli.screen import show_result, watch
+    from dse.cli.screen import confirmed_on_screen, show_result, watch
+    from dse.evaluation import build_load
+    from dse.execution import check_backend
     from dse.library import load_study
     from dse.output import JOURNAL, REPORT, claim, save
     from dse.spec import StudySpec
-    from simulator import SpecError, build_requests
+    from simulator import SpecError
 
     spec = load_study(study)
-    changes: dict[str, Any] = {}
-    if seed is not None:
-        changes["seed"] = seed
-    if sampler is not None:
-        changes["sampler"] = sampler
-    if trials is not None or timeout is not None:
-        budget = {"trials": trials, "timeout_s": timeout}
-        changes["budget"] = {**spec.budget.model_dump(), **{k: v for k, v in budget.items() if v is not None}}
-    if trace is not None or rate is not None or requests is not None:
-        workload = change_workload(spec.workload, trace=trace, rate=rate, requests=requests)
-        changes["workload"] = workload.model_dump(mode="json", exclude_none=True)
-    if changes:
+    changes = {
+        "seed": seed,
+        "sampler": sampler,
+        "start": [*map(str, spec.start), *map(str, start)] if start else None,
+        "budget": _budget(spec, trials, timeout, until),
+        "workload": _workload(spec, trace, rate, requests),
+        "confidence": {} if confirmed and not spec.confidence else None,
+    }
+    if given := {name: value for name, value in changes.items() if value is not None}:
         spec = StudySpec.parse(
-            {**spec.model_dump(mode="json", exclude_none=True), **changes}, source=f"study {spec.name}"
+            {**spec.model_dump(mode="json", exclude_none=True), **given}, source=f"study {spec.name}"
         )
     if jobs is not None and jobs < 1:
         raise SpecError(f"--jobs: must be at least 1, given {jobs}")
     if resume and overwrite:
         raise SpecError("--resume and --overwrite contradict each other: choose one")
-    load = build_requests(spec.workload)
+    check_backend(backend, scheduler)
+    load = build_load(spec)
     wanted = folder or Path("runs") / spec.name
     with claim(wanted, resume=resume, overwrite=overwrite, numbered=folder is None) as folder:
         announce_compilation()
-        result = watch(spec, load, jobs=jobs, journal=folder / JOURNAL, quiet=quiet)
+        result = watch(
+            spec,
+            load,
+            jobs=jobs,
+            journal=folder / JOURNAL,
+            quiet=quiet,
+            backend=backend,
+            scheduler=scheduler,
+            storage=storage,
+        )
+        if spec.confidence and result.front and not result.interrupted:
+            result = confirmed_on_screen(result, jobs=jobs, quiet=quiet)
         save(result, folder)
     if quiet:
         out.print(str(folder / REPORT), soft_wrap=True)
@@ -81,3 +119,40 @@ def run(
         raise typer.Exit(INTERRUPTED)
     if not result.front:
         raise typer.Exit(NOT_FEASIBLE)
+
+
+def _budget(spec: StudySpec, trials: int | None, timeout_s: float | None, until: str | None) -> dict[str, Any] | None:
+    """Return the budget with what was given on the command line; None if nothing was."""
+    given = {"trials": trials, "timeout_s": timeout_s, "certified": _certified(until)}
+    given = {name: value for name, value in given.items() if value is not None}
+    # A certificate takes as many trials as it takes, whatever the study's file says.
+    kept = spec.budget.model_dump(exclude={"trials"} if "certified" in given else None)
+    return {**kept, **given} if given else None
+
+
+def _workload(spec: StudySpec, trace: Path | None, rate: float | None, requests: int | None) -> dict[str, Any] | None:
+    """Return the workload with what was given on the command line; None if nothing was."""
+    from simulator import SpecError
+
+    if trace is None and rate is None and requests is None:
+        return None
+    if spec.workloads:
+        raise SpecError(f"--trace, --rate, --requests: study {spec.name} has several workloads; change its file")
+    workload = change_workload(spec.workload, trace=trace, rate=rate, requests=requests)
+    return workload.model_dump(mode="json", exclude_none=True)
+
+
+def _certified(until: str | None) -> float | None:
+    """Return the share that ``--until certified=SHARE`` names."""
+    from simulator import SpecError
+
+    if until is None:
+        return None
+    name, _, share = until.partition("=")
+    try:
+        found = float(share.removesuffix("%")) / (100 if share.endswith("%") else 1)
+    except ValueError:
+        found = -1.0
+    if name != "certified" or not 0 <= found < 1:
+        raise SpecError(f"--until: given {until!r}; allowed: certified=SHARE with a share below 1, e.g. certified=0.01")
+    return found

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from dse.certificate.ledger import MEANINGS, Certificate
 from dse.cli.console import err, out
 from dse.evaluation import Evaluation
+from dse.execution import default_jobs
 from dse.output import FRONT, REPORT
 from dse.progress import Progress
 from dse.provenance import front_caveat
 from dse.result import StudyResult, compare
 from dse.spec import StudySpec
 from dse.study import run_study
-from dse.words import figure, heading, row, seconds, short
+from dse.words import figure, heading, open_designs, row, seconds, short
 from simulator import Requests
 
 ROWS = 12
@@ -29,7 +33,8 @@ class _Screen(Progress):
     def __init__(self, spec: StudySpec, bar: Bar) -> None:
         super().__init__(spec)
         self._bar = bar
-        self._task = bar.add_task(spec.name, total=spec.budget.trials, state="starting processes")
+        self._total = min(spec.budget.trials, spec.space.space.size)
+        self._task = bar.add_task(spec.name, total=self._total, state="forecasting, starting processes")
         self._said = 0
 
     def evaluated(self, evaluation: Evaluation) -> None:
@@ -37,7 +42,7 @@ class _Screen(Progress):
         super().evaluated(evaluation)
         left = self.left_s
         state = (
-            f"{self.simulated}/{self.spec.budget.trials} simulated, {self.excluded} excluded, "
+            f"{self.simulated:,}/{self._total:,} simulated, {self.excluded} excluded, "
             f"{self.feasible} feasible, front {self.front_size}"
         )
         if len(self.spec.objectives) > 1:
@@ -45,38 +50,86 @@ class _Screen(Progress):
         if left is not None:
             state += f", {left:.0f} s left"
         self._bar.update(self._task, completed=self.simulated, state=state)
-        if not err.is_terminal and self.simulated * 10 // self.spec.budget.trials > self._said:
+        if not err.is_terminal and self.simulated * 10 // self._total > self._said:
             self._said += 1
             err.print(f"{self.spec.name}: {state}", soft_wrap=True)
 
 
-def watch(spec: StudySpec, load: Requests, *, jobs: int | None, journal: Path, quiet: bool) -> StudyResult:
+def watch(
+    spec: StudySpec,
+    load: tuple[Requests, ...],
+    *,
+    jobs: int | None,
+    journal: Path,
+    quiet: bool,
+    backend: str,
+    scheduler: str | None,
+    storage: str | None,
+) -> StudyResult:
     """Run a study with its progress on screen."""
+    run = partial(
+        run_study,
+        spec,
+        jobs=jobs,
+        journal=journal,
+        requests=load,
+        backend=backend,
+        scheduler=scheduler,
+        storage=storage,
+        say=lambda line: err.print(line, markup=False, soft_wrap=True),
+    )
     if quiet:
-        return run_study(spec, jobs=jobs, journal=journal, requests=load)
+        return run()
     columns = TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[state]}")
     with Bar(*columns, console=err, transient=True, refresh_per_second=5, disable=not err.is_terminal) as bar:
-        return run_study(spec, jobs=jobs, journal=journal, requests=load, listener=_Screen(spec, bar))
+        return run(listener=_Screen(spec, bar))
+
+
+def confirmed_on_screen(result: StudyResult, *, jobs: int | None, quiet: bool) -> StudyResult:
+    """Return a result with what replications say of its front."""
+    from dse.confidence import Sureness, confirm
+
+    if not quiet:
+        err.print("confirming the front on other draws of the load", style="dim")
+    confirmation = confirm(result, result.spec.confidence, jobs=jobs or default_jobs())
+    return replace(result, sureness=Sureness.of(confirmation))
 
 
 def show_result(result: StudyResult, folder: Path) -> None:
     """Print the front, the recommendation and why its neighbours lost."""
     clock = result.clock
     excluded = len(result.evaluations) - len(result.simulated)
-    share = clock.optuna_s / clock.wall_s if clock.wall_s else 0.0
+    share = clock.proposing_s / clock.wall_s if clock.wall_s else 0.0
     out.print(
         f"{len(result.simulated)} designs simulated, {excluded} excluded before simulation, "
         f"{len(result.feasible)} feasible, front {len(result.front)}, in {clock.wall_s:.1f} s "
-        f"(simulator {clock.simulator_cpu_s:.1f} CPU s, Optuna and its journal {share:.0%} of the time)",
+        f"(simulator {clock.simulator_cpu_s:.1f} CPU s, proposing and keeping trials {share:.0%} of the time)",
         soft_wrap=True,
     )
-    if len(result.simulated) < result.spec.budget.trials and not result.interrupted:
+    if result.certificate:
+        _show_certificate(result.certificate)
+    elif len(result.simulated) < result.spec.budget.trials and not result.interrupted:
         out.print("it ended before its budget was used: out of time, or nothing new was proposed any more")
     if result.recommended is None:
         _show_nearest(result)
     else:
         _show_front(result, result.recommended)
     out.print(f"\nreport: {folder / REPORT}\nfront:  {folder / FRONT}", soft_wrap=True)
+
+
+def _show_certificate(certificate: Certificate) -> None:
+    """Print what became of every design of the space."""
+    table = Table(
+        title="What is proved of the space", title_justify="left", box=None, pad_edge=False, show_header=False
+    )
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column()
+    table.add_row(f"{certificate.designs:,}", "designs, of which")
+    for status, meaning in MEANINGS.items():
+        if certificate.counts[status]:
+            table.add_row(f"{certificate.counts[status]:,}", meaning)
+    out.print(table)
+    out.print(f"{open_designs(certificate)}\n", soft_wrap=True)
 
 
 def _show_front(result: StudyResult, recommended: Evaluation) -> None:
@@ -107,6 +160,8 @@ def _show_front(result: StudyResult, recommended: Evaluation) -> None:
         if 0 <= neighbour < len(front):
             other = front[neighbour]
             out.print(f"  not {row(result.deployment(other))}: {compare(spec, other, recommended)}", soft_wrap=True)
+    if result.sureness:
+        out.print(f"[bold]how sure[/bold]: {result.sureness.summary}", soft_wrap=True)
     note = front_caveat(result)
     if note:
         out.print(f"on the front, {note}", style="dim", markup=False, soft_wrap=True)

@@ -13,6 +13,8 @@ from dse.report.chosen import LEAST, Chosen, Named
 from dse.report.document import document, facts, plot, version_of
 from dse.report.figures import Json
 from dse.result import StudyResult
+from dse.spec import Case
+from simulator import Requests
 
 
 def render_report(result: StudyResult) -> str:
@@ -61,24 +63,31 @@ def render_report(result: StudyResult) -> str:
 def _provenance(result: StudyResult) -> str:
     spec, clock = result.spec, result.clock
     excluded = len(result.evaluations) - len(result.simulated)
-    share = clock.optuna_s / clock.wall_s if clock.wall_s > 0 else 0.0
+    share = clock.proposing_s / clock.wall_s if clock.wall_s > 0 else 0.0
     trials = (
         f"{len(result.evaluations):,} distinct designs proposed, {excluded:,} excluded before simulation, "
         f"{len(result.simulated):,} simulated, {len(result.feasible):,} feasible, {len(result.front):,} on the front"
     )
     stopped = " (stopped before the budget was used)" if result.interrupted else ""
+    spent = f"{words.seconds(clock.wall_s)}, {words.percent(share)} of it proposing and keeping trials"
     simulating = f"{words.seconds(clock.simulator_cpu_s)} of processor time in the simulator"
     versions = ", ".join(f"{package} {version_of(package)}" for package in ("dse-llm", "optuna", "numba"))
     return facts(
         [
-            ("Model", spec.model),
-            ("Workload", words.workload_words(spec.workload, result.requests)),
-            ("Requests' fingerprint", result.requests.fingerprint()),
+            ("Model", ", ".join(dict.fromkeys(spec.models.values()))),
+            *(
+                (f"Workload {case.name}" if len(spec.cases) > 1 else "Workload", _workload(case, requests))
+                for case, requests in zip(spec.cases, result.load, strict=True)
+            ),
             ("Designs", trials + stopped),
-            ("Time", f"{words.seconds(clock.wall_s)}, {words.percent(share)} of it Optuna; {simulating}"),
+            ("Time", f"{spent}; {simulating}"),
             ("Seed and versions", f"seed {spec.seed}, sampler {spec.sampler}; {versions}"),
         ]
     )
+
+
+def _workload(case: Case, requests: Requests) -> str:
+    return f"{words.workload_words(case.workload, requests)}; fingerprint {requests.fingerprint()}"
 
 
 def _tiles(design: Named, objectives: Iterable[str]) -> str:
@@ -300,6 +309,12 @@ def _search(chosen: Chosen, payload: Json) -> str:
         )
         about = f"Hypervolume over {len(shares)} simulated designs, reaching {words.percent(float(shares[-1]))}"
         body += f"<h3>Hypervolume</h3>{plot('hypervolume', about, caption, height=300)}"
+    if result.certificate:
+        body += f"<h3>What is proved of the space</h3>{tables.proved(result.certificate)}"
+        body += f"<p>{escape(words.open_designs(result.certificate).capitalize())}.</p>"
+    if result.sureness:
+        body += f"<h3>How sure the front is</h3><p>{escape(result.sureness.summary)}</p>"
+        body += tables.sureness(result.sureness, result.spec.objectives)
     body += "<h3>Excluded before simulation</h3>"
     if len(result.simulated) < len(result.evaluations):
         body += tables.excluded(result.evaluations)

@@ -6,13 +6,16 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 from dse import words
+from dse.certificate.ledger import MEANINGS, Certificate
+from dse.confidence.sureness import Sureness
 from dse.evaluation import Evaluation
 from dse.report.chosen import Chosen, Named
-from simulator import Result, catalog
+from simulator import Result
 from simulator.metrics import PoolUse
-from simulator.performance.price import service_usd_per_hour
+from simulator.performance.price import pool_usd_per_hour, service_usd_per_hour
 
 ROWS = 200
 """Rows of the front's table at most."""
@@ -120,11 +123,11 @@ def pools(design: Named) -> str:
     # A degree of parallelism has a column if any pool has it.
     degrees = list(dict.fromkeys(name for pool in design.deployment.pools for name in words.degrees(pool)))
     for pool in design.deployment.pools:
-        price = catalog.accelerator(pool.accelerator).price_usd_per_hour
+        price = pool_usd_per_hour(pool) / pool.accelerators
         rows.append(
             [
                 text(words.stages(pool)),
-                text(pool.accelerator),
+                text(words.accelerators_of(pool)),
                 count(pool.clients),
                 *(count(words.degrees(pool).get(name, 1)) for name in degrees),
                 count(pool.accelerators),
@@ -292,7 +295,7 @@ def broken(chosen: Chosen) -> str:
     simulated = chosen.result.simulated
     rows = []
     for slo in chosen.result.spec.slos:
-        broke = [e for e in simulated if e.constraints[slo.name] > 0]
+        broke = [e for e in simulated if e.figures[f"{slo.name}_excess"] > 0]
         alone = [e for e in broke if sum(violation > 0 for violation in e.constraints.values()) == 1]
         best = min((e.figures[f"{slo.name}_excess"] for e in simulated), default=float("nan"))
         rows.append(
@@ -307,3 +310,35 @@ def broken(chosen: Chosen) -> str:
         )
     head = ("SLO", "Limit", "Broken by", "Of all simulated", "By nothing else", "Best reached")
     return table("SLOs that simulated designs broke", head, rows, quiet=True)
+
+
+def proved(certificate: Certificate) -> str:
+    """Return the table of what became of every design of a space."""
+    rows = [
+        [text(meaning), count(certificate.counts[status]), share(certificate.counts[status] / certificate.designs)]
+        for status, meaning in MEANINGS.items()
+        if certificate.counts[status]
+    ]
+    return table("What is proved of the space", ("Designs that", "Number", "Of the space"), rows, quiet=True)
+
+
+def sureness(found: Sureness, objectives: Sequence[str]) -> str:
+    """Return the table of what replications say of the designs on and near the front."""
+
+    def interval(row: dict[str, Any], name: str) -> Cell:
+        low, high = row[f"{name}_low"], row[f"{name}_high"]
+        about = f" ({words.quantity(name, low)} to {words.quantity(name, high)})" if None not in (low, high) else ""
+        return Cell(escape(words.quantity(name, row[name]) + about), row[name], "number")
+
+    rows = [
+        [
+            text(row["design"]),
+            text(row["feasibility"]),
+            text(row["place"]),
+            count(row["replications"]),
+            *(interval(row, name) for name in objectives),
+        ]
+        for row in found.rows
+    ]
+    head = ("Design", "Promises", "Front", "Replications", *(words.heading(name) for name in objectives))
+    return table("How sure the front is", head, rows, quiet=True, tall=True)

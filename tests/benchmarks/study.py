@@ -1,4 +1,4 @@
-"""A shipped study from its beginning to its end."""
+"""Studies from their beginning to their end: a shipped one, and a thousand trials on a real trace."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import time
 
 from joblib.externals.loky import get_reusable_executor
 
-from dse import load_study, run_study
+from dse import StudySpec, load_study, run_study
 from dse.execution import default_jobs
 from tests.benchmarks.measure import say
+from tests.benchmarks.one_llm import azure
+
+TRIALS = 1000
 
 
 def children_cpu_s() -> float:
@@ -18,9 +21,9 @@ def children_cpu_s() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def study() -> None:
-    """Measure the shipped study `chat`."""
-    spec, jobs = load_study("chat"), default_jobs()
+def run(name: str, spec: StudySpec) -> None:
+    """Measure a study with as many processes as processors."""
+    jobs = default_jobs()
     own, children = time.process_time(), children_cpu_s()
     result = run_study(spec, jobs=jobs)
     # Processes count once they have ended.
@@ -28,10 +31,21 @@ def study() -> None:
     used = time.process_time() - own + children_cpu_s() - children
     clock = result.clock
     say(
-        f"`chat`: {len(result.simulated)} trials of {len(result.requests):,} requests, {jobs} processes",
+        f"{name}: {len(result.simulated):,} trials of {len(result.requests):,} requests, {jobs} processes",
         f"{clock.wall_s:.1f} s",
     )
-    say("of that, Optuna", f"{clock.optuna_s:.1f} s ({clock.optuna_s / clock.wall_s:.0%})")
-    say("simulator, all processes", f"{clock.simulator_cpu_s:.1f} CPU s")
-    say("processor time of all processes, their start included", f"{used:.1f} CPU s")
+    say("of that, proposing designs and keeping trials", f"{clock.proposing_s:.1f} s")
+    say(
+        "simulator, all processes",
+        f"{clock.simulator_cpu_s:.1f} CPU s: {clock.simulator_cpu_s / used:.0%} of all, the start of processes included",
+    )
     say("processors busy", f"{used / clock.wall_s / jobs:.0%}")
+
+
+def study() -> None:
+    """Measure the shipped study `chat`, and a thousand trials of it on the Azure conversation trace."""
+    spec = load_study("chat")
+    run("`chat`", spec)
+    words, workload = azure()
+    changes = {"workload": workload, "budget": {"trials": TRIALS}}
+    run(f"`chat` on the {words}", StudySpec.parse({**spec.model_dump(mode="json", exclude_none=True), **changes}))

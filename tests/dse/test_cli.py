@@ -258,7 +258,7 @@ BAD_FILES = {
         (["simulate", "deployment.yaml"], ["'weak'", "LLM stages: llm"]),
         (["simulate", "--workload", "agents.yaml"], ["'llm'", "weak, strong"]),
         (["simulate", "deployment.yaml", "--workload", "agents.yaml", "--trace", "x.csv"], ["x.csv", "sessions"]),
-        (["run", "models.yaml"], ["models.yaml", "weak, strong", "not possible yet"]),
+        (["run", "models.yaml"], ["models.yaml", "weak, strong", "stages: given none"]),
     ],
 )
 def test_bad_input_is_one_clear_line(

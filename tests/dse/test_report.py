@@ -153,7 +153,7 @@ def test_shipped_study_is_reproduced_by_name() -> None:
 
     requests = Requests([0, 1], [1, 1], [1, 1])  # type: ignore[arg-type]
     spec = load_study("chat").model_copy(update={"seed": 7})
-    assert "dse run chat --seed 7" in _reproduce(StudyResult(spec, (), requests, Clock(1.0, 0.5, 0.5)))
+    assert "dse run chat --seed 7" in _reproduce(StudyResult(spec, (), (requests,), Clock(1.0, 0.5, 0.5)))
 
 
 @pytest.mark.parametrize(

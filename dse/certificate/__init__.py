@@ -1,0 +1,1 @@
+"""What a study proved of a finite space: which designs were simulated, excluded by proof, or are open."""

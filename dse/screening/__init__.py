@@ -1,0 +1,1 @@
+"""Many designs at once, without simulation: what they cannot beat, and what a steady state predicts."""
