@@ -36,7 +36,8 @@ def gap(front: Floats, floors: Floats) -> float:
         return max(0.0, best - float(floors.min())) / max(abs(best), 1e-300)
     both = np.concatenate([front, floors])
     reached = both[non_dominated(both)]
-    return max(_added(front, reached, reference_point(front)), _added(front, reached, reference_point(reached)))
+    near = reference_point(front)
+    return max(_added(front, reached, near), _added(front, reached, np.maximum(near, reference_point(reached))))
 
 
 def _added(front: Floats, best: Floats, reference: Floats) -> float:

@@ -75,7 +75,9 @@ def possible(floors: Floats, likely: Floats, front: Floats, count: int) -> list[
     count
         Designs to choose.
     """
-    known = np.where(np.isfinite(floors), floors, floors[np.isfinite(floors)].min(initial=0.0))
+    # Without a bound an objective may be as good as the best that any design may have, or better: nobody knows.
+    least = np.where(np.isfinite(floors), floors, np.inf).min(axis=0, initial=np.inf)
+    known = np.where(np.isfinite(floors), floors, np.where(np.isfinite(least), least, 0.0))
     different, which = np.unique(known, axis=0, return_inverse=True)
     base = np.concatenate([front, different])
     base = base[non_dominated(base)]

@@ -20,6 +20,8 @@ from simulator import Requests
 
 DRAWN: Final = 5_000
 """Designs drawn at the beginning by each of the two ways to draw."""
+DRAWS: Final = 10
+"""Times that designs are drawn if none so far was possible."""
 FRESH: Final = 200
 """Designs drawn in each round."""
 NEIGHBOURS: Final = 1_000
@@ -92,6 +94,10 @@ class SampledSearch:
         """Return designs to simulate next: those that are expected to add most to the front."""
         fresh = self.space.sample(FRESH, self._random, by="choices")
         self._add(np.concatenate([fresh, self._neighbours(np.concatenate([self._front_codes, self._parents]))]))
+        for _ in range(DRAWS):
+            if len(self._codes):
+                break
+            self._add(self.space.sample(DRAWN, self._random, by="choices"))
         hope = self.outlook.hope(self._codes, self._forecast)
         chosen = expected(self.outlook, hope, self._front, count)
         if len(chosen) < count:
@@ -111,7 +117,8 @@ class SampledSearch:
 
     def is_certified(self, gap: float) -> bool:
         """Tell that nothing is proved."""
-        return gap == float("inf")
+        del gap
+        return False
 
     @property
     def certificate(self) -> None:

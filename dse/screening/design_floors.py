@@ -26,6 +26,8 @@ Booleans = npt.NDArray[np.bool_]
 
 AT_ONCE: Final = 65_536
 """Pairs of settings whose sums on cells are taken at once."""
+SHARES: Final = ("slo_attainment", "slo_attainment_least", "utilisation_mean", "utilisation_busiest")
+"""Metrics that are at most 1."""
 METRICS: Final = ("ttft", "e2e", "tpot")
 """Latencies of which there are floors here; the scalar bounds of :mod:`dse.bounds` know more."""
 
@@ -87,7 +89,7 @@ class DesignFloors:
             floors.extend()
         found = self._latencies_s(codes, settings)
         span_s = np.maximum(self._span_s(codes, settings), 1e-12)
-        price = forecast["usd_per_hour"]
+        price, devices = forecast["usd_per_hour"], np.maximum(forecast["accelerators"], 1.0)
         energy_j = forecast["idle_w"] * span_s + self._dynamic_j(len(codes), settings)
         found |= {
             "usd_per_hour": price,
@@ -95,8 +97,14 @@ class DesignFloors:
             "usd_per_million_output_tokens": price * span_s / 3600 / (self._output_tokens / 1e6),
             "energy_j_per_output_token": energy_j / self._output_tokens,
             "output_tokens_per_s": self._output_tokens / span_s,
+            "output_tokens_per_s_per_accelerator": self._output_tokens / span_s / devices,
             "requests_per_s": self._requests / span_s,
+            "requests_per_s_per_accelerator": self._requests / span_s / devices,
             "goodput_rps": self._requests / span_s,
+            "goodput_requests_per_usd": self._requests / span_s * 3600 / np.maximum(price, 1e-12),
+            "energy_j_per_request": energy_j / self._requests,
+            "power_mean_w": forecast["idle_w"],
+            "power_peak_w": forecast["tdp_w"],
         }
         return found
 
@@ -254,9 +262,9 @@ class StudyFloors:
 def _loss(name: str, values: Sequence[Floats | None], spec: StudySpec) -> Floats:
     """Return the best loss that an objective can have over all workloads: of the worst of them, or the mean."""
     sign = 1.0 if direction_of(name) == "minimize" else -1.0
-    known = [_eased(sign * each) for each in values if each is not None]
-    if len(known) < len(values):
-        return np.asarray(-np.inf)
+    # No metric is negative, and what is better when larger and not bounded otherwise is a share.
+    trivial = np.asarray(0.0 if sign > 0 else -1.0 if name in SHARES else -np.inf)
+    known = [trivial if each is None else _eased(sign * each) for each in values]
     if spec.robust == "weighted":
         return np.asarray(np.average(known, axis=0, weights=[case.weight for case in spec.cases]))
     return np.asarray(np.max(known, axis=0))

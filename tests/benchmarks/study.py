@@ -35,10 +35,8 @@ def run(name: str, spec: StudySpec) -> None:
         f"{clock.wall_s:.1f} s",
     )
     say("of that, proposing designs and keeping trials", f"{clock.proposing_s:.1f} s")
-    say(
-        "simulator, all processes",
-        f"{clock.simulator_cpu_s:.1f} CPU s: {clock.simulator_cpu_s / used:.0%} of all, the start of processes included",
-    )
+    share = clock.simulator_cpu_s / used
+    say("simulator, all processes", f"{clock.simulator_cpu_s:.1f} CPU s: {share:.0%} of all, with their start")
     say("processors busy", f"{used / clock.wall_s / jobs:.0%}")
 
 

@@ -40,7 +40,8 @@ def test_gap_of_two_objectives_by_hand() -> None:
     assert gap(front, array((1.0, 1.2))) == pytest.approx(1.01 / covered - 1)
     assert gap(front, array((2.0, 2.0), (1.0, 3.0))) == 0.0
     # Of a front that lies beyond the reference of what could take its place nothing would be left.
-    assert gap(front, array((0.5, 0.5))) == float("inf")
+    # (0.5, 0.5) covers 1.6² up to (2.1, 2.1), the front 0.21.
+    assert gap(front, array((0.5, 0.5))) == pytest.approx(2.56 / 0.21 - 1)
 
 
 def test_gap_of_a_design_beyond_the_ends_of_the_front() -> None:
@@ -164,6 +165,11 @@ SHORT = {
     "prompt": {"distribution": "lognormal", "mean_tokens": 700, "p99_tokens": 4000},
     "output": {"distribution": "geometric", "mean_tokens": 20},
 }
+LONG_ANSWERS = {
+    "prompt": {"distribution": "lognormal", "mean_tokens": 250, "p99_tokens": 1000},
+    "output": {"distribution": "geometric", "mean_tokens": 500},
+}
+LONG_PROMPTS = {**SHORT, "prompt": {"distribution": "lognormal", "mean_tokens": 3000, "p99_tokens": 14_000}}
 BUDGETS = [64, 700, 2048, 8192, 9000]
 BATCHES = [2, 16, 48, 64]
 SPACE: dict[str, Any] = {
@@ -218,6 +224,16 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "static": {"space": {"policies": ["static"]}},
     "policies at random arrivals": {"space": {"policies": ["static", "continuous", "chunked"]}, "rate_rps": 0.5},
     "memory binds": {"space": {**NEARLY_FULL, "policies": ["continuous", "chunked"]}, "rate_rps": 8.0},
+    "memory binds alone": {
+        "space": {
+            "accelerators": ["l40s"],
+            "memory_utilizations": [0.42],
+            "token_budgets_tokens": [3000, 4096, 8192],
+            "max_batches_requests": [96, 256],
+        },
+        "rate_rps": 2.0,
+        "lengths": LONG_ANSWERS,
+    },
     "memory binds, static": {"space": {**NEARLY_FULL, "policies": ["static"]}, "rate_rps": 8.0},
     "memory binds, swap": {"space": {**NEARLY_FULL, "swaps_gb": [4.0], "watermarks": [0.1]}, "rate_rps": 8.0},
     "prompts longer than the budget": {"space": {"token_budgets_tokens": [64, 65, 66, 96]}, "lengths": SHORT},
@@ -273,7 +289,7 @@ def test_twins_run_the_same_course(name: str) -> None:
 
 
 @pytest.mark.parametrize("rate_rps", [1.0, 6.0, 60.0])
-@pytest.mark.parametrize("changes", [{}, {"lengths": SHORT}, {"cases": two_cases}])
+@pytest.mark.parametrize("changes", [{}, {"lengths": SHORT}, {"lengths": LONG_PROMPTS}, {"cases": two_cases}])
 def test_prompts_that_are_read_alike_have_the_same_first_tokens(changes: dict[str, Any], rate_rps: float) -> None:
     """Whoever decodes, as fast or slow, with much or little memory, over a fast or slow link."""
     space = {

@@ -79,7 +79,8 @@ CASES = [
     {"name": "chat", "workload": WORKLOAD, "weight": 3.0},
     {"name": "long", "workload": {**WORKLOAD, "seed": 3, "arrivals": {"process": "poisson", "rate_rps": 30}}},
 ]
-SINGLE_TOKENS = {**LENGTHS, "output": {"distribution": "geometric", "mean_tokens": 1.3}}
+LONG = {**LENGTHS, "prompt": {"distribution": "lognormal", "mean_tokens": 9000, "p99_tokens": 60_000}}
+SINGLE_TOKENS = {**LONG, "output": {"distribution": "constant", "tokens": 1}}
 
 
 def study(space: dict[str, Any], workload: dict[str, Any] | None = None, **changes: Any) -> StudySpec:
@@ -97,7 +98,14 @@ STUDIES: dict[str, dict[str, Any]] = {
     "prefix cache": {"space": {"prefix_cache": [True, False]}, "workload": PREFIX},
     "drafts": {"space": {"drafts": {"none": None, "n": {"draft_tokens": 3, "acceptance": 0.7}}}},
     "swap": {"space": {**COLOCATED, "swaps_gb": [0, 4], "accelerators": ["a10g"]}},
-    "single tokens": {"space": DISAGGREGATED, "workload": {"lengths": SINGLE_TOKENS}},
+    "single tokens": {
+        "space": {**DISAGGREGATED, "accelerators": ["b200", "a10g"]},
+        "workload": {"lengths": SINGLE_TOKENS},
+    },
+    "long prompts": {
+        "space": {**DISAGGREGATED, "accelerators": ["h100-sxm", "a10g"]},
+        "workload": {"seed": 7, "lengths": LONG, "arrivals": {"process": "poisson", "rate_rps": 100}},
+    },
     "services": {
         "space": {"services": GUARDS},
         "workload": {"pipeline": GUARDED},

@@ -101,10 +101,24 @@ def test_has_sessions_is_what_is_built(pipeline: list[Any], session: dict[str, A
         assert has_sessions(workload) == (build_requests(workload).sessions is not None)
 
 
-def test_several_models_are_refused_for_now() -> None:
+def test_several_models_need_a_space_and_a_model_each() -> None:
     cascade = {"kind": "cascade", "stages": ["weak", "strong"], "fallback": [0.2]}
-    with pytest.raises(SpecError, match=r"2 LLM stages \(weak, strong\).*not possible yet.*dse simulate"):
+    with pytest.raises(SpecError, match=r"stages: given none; the workload's LLM stages: weak, strong"):
         small(workload=load(pipeline=[cascade]))
+    space = {"accelerators": ["h100-sxm"], "clients": [1, 2], "tp": [1], "layouts": ["colocated"]}
+    stages = {"weak": {}, "strong": {"tp": [1, 2]}}
+    with pytest.raises(SpecError, match="model: given for weak; the workload's LLM stages: weak, strong"):
+        small(workload=load(pipeline=[cascade]), space={**space, "stages": stages}, model={"weak": "llama-3.1-8b"})
+    models = {"weak": "llama-3.1-8b", "strong": "llama-3.1-70b"}
+    spec = small(
+        workload=load(pipeline=[cascade]),
+        space={**space, "stages": stages, "weights": ["fp8"]},
+        model=models,
+        budget={"trials": 8},
+    )
+    result = run_study(spec, jobs=1)
+    assert result.simulated
+    assert {pool.model for pool in result.deployment(result.simulated[0]).pools} == set(models.values())
 
 
 def test_services_of_all_classes_need_clients() -> None:
