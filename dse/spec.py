@@ -139,6 +139,14 @@ MOST_TRIALS: Final = 1_000_000
 """Designs that a study may simulate."""
 
 
+class Rehearsal(Spec):
+    """A search on the first requests of long traces, whose best designs are simulated first on the whole."""
+
+    requests: int = Field(ge=1, description="requests of each workload that it is given")
+    trials: int = Field(default=300, ge=1, le=MOST_TRIALS, description="designs to simulate on them")
+    promoted: int = Field(default=60, ge=1, le=MOST_TRIALS, description="designs to simulate first on the whole")
+
+
 class Budget(Spec):
     """When a study ends."""
 
@@ -153,6 +161,8 @@ class Budget(Spec):
         description="stop as soon as the designs that are neither simulated nor excluded by proof could add at most "
         "this share of the hypervolume, e.g. 0.01",
     )
+
+    rehearsal: Rehearsal | None = Field(default=None, description="search on the beginning of the traces first")
 
     @model_validator(mode="before")
     @classmethod
@@ -206,7 +216,8 @@ class StudySpec(Spec):
     sampler: Sampler = Field(default="auto", description="how designs are proposed (dse list samplers); auto: screened")
     start: tuple[Annotated[Path, Field(strict=False)], ...] = Field(
         default=(),
-        description="warm starts, proposed first: folders of earlier runs and YAML files of deployments",
+        description="warm starts, proposed first: folders of earlier runs, YAML files of deployments, and the word "
+        "planned for what exact placement (dse plan) puts on the accelerators of the space",
     )
     confidence: Replications | None = Field(
         default=None, description="replications with other draws of the load that confirm the front; none if absent"

@@ -24,6 +24,7 @@ from dse.interruption import Interruption
 from dse.objectives import direction_of
 from dse.patience import Patience
 from dse.proposal import Search, search_of
+from dse.rehearsal import promoted, rehearsed
 from dse.result import Clock, StudyResult
 from dse.samplers import POPULATION, SCREENED, make_sampler
 from dse.samplers.screened import ScreenedSampler
@@ -220,12 +221,12 @@ class _Loop:
             ahead = following if goes_on() else []
             running = workers.submit(ahead)
             self.take(batch, found)
-            if self.certified or not goes_on():
+            if not ahead or self.certified:
+                # The end, unless what is still under way leaves a larger gap; or nothing was left to propose until now.
                 if ahead:
                     self.take(ahead, _all_of(running))
-                return
-            if not ahead:
-                # Nothing was left to propose: what was just found may have changed that.
+                if self.certified or not goes_on():
+                    return
                 ahead = self.ask()
                 running = workers.submit(ahead)
             batch, following = ahead, self.ask()
@@ -295,6 +296,16 @@ def run_study(
         spec = load_study(spec)
     if requests is None:
         requests = build_load(spec)
+    chosen: tuple[Design, ...] = ()
+    if spec.budget.rehearsal and not _goes_on(journal):
+        plan = spec.budget.rehearsal
+        rehearsal = run_study(rehearsed(spec, plan), jobs=jobs, backend=backend, scheduler=scheduler, say=say)
+        if rehearsal.interrupted:
+            raise KeyboardInterrupt
+        chosen = promoted(rehearsal, plan)
+        if say:
+            tried = f"rehearsed {len(rehearsal.simulated):,} designs on {plan.requests:,} requests"
+            say(f"{tried}; {len(chosen):,} are promoted")
     load = requests if isinstance(requests, tuple) else (requests,)
     if not is_cached():
         warm_up()  # once, before every process does it for itself
@@ -311,7 +322,7 @@ def run_study(
                 threadpool_limits(1, user_api="blas"),
                 open_workers(backend, jobs, spec, load, scheduler=scheduler, patience=patience) as workers,
             ):
-                loop = _loop(spec, load, store, listener or Nobody())
+                loop = _loop(spec, load, store, listener or Nobody(), chosen)
                 loop.run(workers, interruption)
         finally:
             if store:
@@ -322,7 +333,14 @@ def run_study(
     return StudyResult(spec, evaluations, load, clock, interruption.requested, certificate)
 
 
-def _loop(spec: StudySpec, load: tuple[Requests, ...], store: Store | None, listener: Listener) -> _Loop:
+def _goes_on(journal: Path | None) -> bool:
+    """Tell whether a journal has trials of an earlier session, which then began where a rehearsal leads."""
+    return journal is not None and journal.exists() and journal.stat().st_size > 0
+
+
+def _loop(
+    spec: StudySpec, load: tuple[Requests, ...], store: Store | None, listener: Listener, promoted: Sequence[Design]
+) -> _Loop:
     """Return a loop that knows what was found before."""
     space = spec.space.space
     distributions = flat_distributions(space)
@@ -341,5 +359,5 @@ def _loop(spec: StudySpec, load: tuple[Requests, ...], store: Store | None, list
     study = optuna.create_study(directions=[direction_of(name) for name in spec.objectives], sampler=sampler)
     study.add_trials(trials)
     loop = _Loop(spec, space, study, store, search, listener)
-    loop.start_with(starting_designs(spec))
+    loop.start_with(tuple(dict.fromkeys((*starting_designs(spec), *promoted))))
     return loop

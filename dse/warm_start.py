@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
+
+import numpy as np
 
 from dse.spec import StudySpec
 from search_spaces import Design, to_design
 from simulator import Deployment, SpecError
+
+PLANNED: Final = "planned"
+"""Stands for the designs of exact placement among warm starts."""
+HOSTS: Final = 64
+"""Accelerators of each type that exact placement may use where a study has no limit."""
 
 
 def starting_designs(spec: StudySpec) -> tuple[Design, ...]:
@@ -15,6 +23,8 @@ def starting_designs(spec: StudySpec) -> tuple[Design, ...]:
     A folder stands for the front of the run in it, as far as its designs are in this study's space: the run may have
     had another workload, other promises or another space. A file stands for its deployment.
 
+    The word ``planned`` stands for what exact placement finds; the rest of these designs are first values.
+
     Raises
     ------
     SpecError
@@ -22,6 +32,9 @@ def starting_designs(spec: StudySpec) -> tuple[Design, ...]:
     """
     found: dict[Design, None] = {}
     for path in spec.start:
+        if str(path) == PLANNED:
+            found |= dict.fromkeys(_planned(spec))
+            continue
         found |= dict.fromkeys(_of_run(path, spec) if path.is_dir() else [_of_deployment(path, spec)])
     return tuple(found)
 
@@ -50,3 +63,36 @@ def _of_deployment(path: Path, spec: StudySpec) -> Design:
         return to_design(deployment, spec.space.space, spec.space)
     except SpecError as error:
         raise SpecError(f"start: {path}: {error}") from None
+
+
+def _planned(spec: StudySpec) -> list[Design]:
+    """Return the designs that exact placement finds on the accelerators of a study's space."""
+    from dse.placement import StagesSpec, planned_choices
+
+    if len(spec.models) > 1:
+        raise SpecError(f"start: {PLANNED}: places one model, given {', '.join(spec.models)}")
+    space, services = spec.space.space, {service.device for service in spec.services}
+    devices = spec.limits.accelerators or HOSTS
+    hosts = [{"device": name, "count": devices} for name in dict.fromkeys([*spec.space.accelerators, *services])]
+    placed = StagesSpec.parse(
+        {
+            "model": next(iter(spec.models.values())),
+            "hosts": hosts,
+            "workload": spec.workload.model_dump(mode="json", exclude_none=True),
+            "tp": list(spec.space.tp),
+            "weights": spec.space.weights[0],
+            "kv": spec.space.kv[0],
+        },
+        source=f"study {spec.name}",
+    )
+    found = []
+    for choices in planned_choices(placed):
+        codes = np.zeros((1, len(space.closed)), np.int16)
+        for column, dimension in enumerate(space.closed):
+            wanted = choices.get(dimension.name, dimension.values[0])
+            if wanted not in dimension.values:
+                break
+            codes[0, column] = dimension.values.index(wanted)
+        else:
+            found.append(space.design_of(space.mend(codes, codes)[0]))
+    return found

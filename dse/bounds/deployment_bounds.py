@@ -15,7 +15,7 @@ from dse.bounds.lateness import least_late
 from dse.bounds.load import Load, load_of
 from dse.bounds.promises import is_overdue, late_allowed
 from dse.bounds.queues import first_tokens_s
-from dse.bounds.service_floor import ServiceFloor, service_floor
+from dse.bounds.service_floor import ServiceFloor, in_services, service_floor
 from dse.bounds.stage_floor import Path, StageFloor, stage_floor
 from dse.bounds.token_gaps import least_gap_s, most_gaps_within
 from dse.objectives import direction_of, latency_of, per_usd
@@ -71,38 +71,18 @@ class Bounds:
         return found
 
     @cached_property
-    def _with_stage(self) -> Flags:
-        return np.array([len(names) > 0 for names in self.load.plan.ways])[self.load.way]
-
-    @cached_property
     def _several(self) -> Flags:
         return np.asarray((self.load.rows["output_tokens"] > 1) & self._with_llm)
 
     @cached_property
     def _before_s(self) -> Floats:
         """Least time before the LLM stage; without one, to the end."""
-        return self._in_services(before=True)
+        return in_services(self.load, self.services, before=True)
 
     @cached_property
     def _after_s(self) -> Floats:
         """Least time behind the LLM stage, the hop from there apart."""
-        return self._in_services(before=False)
-
-    def _in_services(self, *, before: bool) -> Floats:
-        found = np.zeros(len(self.load))
-        if not self.services:
-            return found
-        llms = self.load.plan.llm_stages
-        for number, way in enumerate(self.load.plan.ways):
-            here = np.flatnonzero(self.load.way == number)
-            llm = next((place for place, name in enumerate(way) if name in llms), len(way))
-            for place, name in enumerate(way):
-                if (place < llm) == before and place != llm and len(here):
-                    floor = self.services[name]
-                    found[here] += floor.batch_s[here]
-                    if place < len(way) - 1:
-                        found[here] += floor.hop_s
-        return found
+        return in_services(self.load, self.services, before=False)
 
     @cached_property
     def _goes_on(self) -> Flags:
@@ -189,7 +169,7 @@ class Bounds:
     @cached_property
     def e2e_s(self) -> Floats:
         """Least end-to-end latency, infinite if rejected: of requests that pass any stage."""
-        return self._if_served(self._done_s + self._frontend_s)[self._with_stage]
+        return self._if_served(self._done_s + self._frontend_s)[self.load.with_stage]
 
     @cached_property
     def tpot_s(self) -> Floats:
@@ -226,7 +206,7 @@ class Bounds:
     def _machines_of(self, metric: LatencyMetric, stage: StageFloor) -> Iterator[Machine]:
         known = np.flatnonzero(~self.load.follows[stage.rows] & self.served[stage.rows])
         rows = stage.rows[known]
-        among = self._with_llm if metric == "ttft" else self._with_stage
+        among = self._with_llm if metric == "ttft" else self.load.with_stage
         place, arrival = (np.cumsum(among) - 1)[rows], self.load.arrival_s[rows]
         around = float(self._before_s[rows].min() + self._frontend_s[rows].min())
         if metric == "e2e":
@@ -314,7 +294,7 @@ class Bounds:
         Who is in time by both SLOs has its last token ``first + each · (output tokens - 1)`` after its arrival.
         """
         late = late_allowed(len(self.ttft_s), first.percentile) + late_allowed(len(self.tpot_s), each.percentile)
-        later_s = (each.limit_s * (self.load.rows["output_tokens"] - 1))[self._with_stage]
+        later_s = (each.limit_s * (self.load.rows["output_tokens"] - 1))[self.load.with_stage]
         return any(
             # Deadlines come after arrivals, so that no more can be overdue than ever waits.
             machine.greatest_backlog_s > largest_sum(machine.work_s, late)
@@ -351,12 +331,12 @@ class Bounds:
     @cached_property
     def requests_total(self) -> int:
         """Requests that arrive; those that only join others are not counted."""
-        return int(self._with_stage.sum())
+        return int(self.load.with_stage.sum())
 
     @cached_property
     def requests_served(self) -> int:
         """Requests served, those that only join others not counted."""
-        return int((self.served & self._with_stage).sum())
+        return int((self.served & self.load.with_stage).sum())
 
     @cached_property
     def usd_per_hour(self) -> float:
@@ -377,7 +357,7 @@ class Bounds:
 
     def most_good_requests(self, slos: Sequence[SLO]) -> int:
         """Return the most requests that can meet every limit of ``slos``."""
-        good = self.served & self._with_stage
+        good = self.served & self.load.with_stage
         for slo in slos:
             limit_s = slo.limit_s * (1 + SLACK)
             if slo.metric in ("tpot", "itl"):
@@ -385,7 +365,7 @@ class Bounds:
             elif slo.metric == "ttft":
                 good[self._with_llm] &= self.ttft_s <= limit_s
             elif slo.metric == "e2e":
-                good[self._with_stage] &= self.e2e_s <= limit_s
+                good[self.load.with_stage] &= self.e2e_s <= limit_s
         most = int(good.sum())
         # Of those that have the latency of an SLO no more are good than are within its limit.
         for slo in slos:

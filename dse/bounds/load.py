@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,11 @@ class Load:
     def __len__(self) -> int:
         """Return the number of requests."""
         return len(self.rows)
+
+    @cached_property
+    def with_stage(self) -> Flags:
+        """Which requests pass any stage; the others only join what they follow."""
+        return np.array([len(names) > 0 for names in self.plan.ways])[self.way]
 
 
 _PREPARED: weakref.WeakKeyDictionary[Requests, dict[tuple[PipelinePlan, bool], Load]] = weakref.WeakKeyDictionary()

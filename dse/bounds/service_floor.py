@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +40,34 @@ def service_floor(services: Sequence[Service], stage: str, load: Load) -> Servic
     here = [service for service in services if service.stage == stage]
     batch = np.min([_batch_s(service, load) for service in here], axis=0)
     return ServiceFloor(batch, min(max(1, round(service.hop_us * 1e6)) for service in here) / PS_PER_S)
+
+
+def in_services(load: Load, services: Mapping[str, ServiceFloor], *, before: bool) -> Floats:
+    """Return the least time that each request spends in services, shape (n,).
+
+    Parameters
+    ----------
+    load
+        The workload.
+    services
+        Floors of every service stage, by name.
+    before
+        Whether those before the LLM stage are meant (without one: all), or those behind it, the hop from there apart.
+    """
+    found = np.zeros(len(load))
+    if not services:
+        return found
+    llms = load.plan.llm_stages
+    for number, way in enumerate(load.plan.ways):
+        here = np.flatnonzero(load.way == number)
+        llm = next((place for place, name in enumerate(way) if name in llms), len(way))
+        for place, name in enumerate(way):
+            if (place < llm) == before and place != llm and len(here):
+                floor = services[name]
+                found[here] += floor.batch_s[here]
+                if place < len(way) - 1:
+                    found[here] += floor.hop_s
+    return found
 
 
 def units_of(quantity: Quantity, rows: npt.NDArray[np.void]) -> Floats:

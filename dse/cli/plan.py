@@ -82,6 +82,8 @@ def plan(
     }
     spec = _spec(file, {name: value for name, value in own.items() if value is not None})
     if output is not None:
+        from simulator.performance.engine_defaults import resolved
+
         check_place(output)
     if isinstance(spec, SplitSpec):
         from dse.placement.split import plan_split
@@ -102,7 +104,7 @@ def plan(
     if as_json:
         typer.echo(json.dumps(figures, indent=2, allow_nan=False))
     if output is not None:
-        write_whole(output, lambda path: path.write_text(deployment.to_yaml(), encoding="utf-8"))
+        write_whole(output, lambda path: path.write_text(resolved(deployment).to_yaml(), encoding="utf-8"))
         if not as_json:
             out.print(f"wrote {output}; try: dse simulate {output}", markup=False, soft_wrap=True)
 

@@ -39,6 +39,9 @@ def run(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the run in the folder")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the run in the folder")] = False,
+    rehearse: Annotated[
+        int | None, typer.Option(help="search on so many requests first; the best are simulated first on all")
+    ] = None,
     confirmed: Annotated[
         bool, typer.Option("--confirm", help="simulate the front again on other draws of the load: how sure is it?")
     ] = False,
@@ -80,7 +83,7 @@ def run(
         "seed": seed,
         "sampler": sampler,
         "start": [*map(str, spec.start), *map(str, start)] if start else None,
-        "budget": _budget(spec, trials, timeout, until),
+        "budget": _budget(spec, trials, timeout, until, rehearse),
         "workload": _workload(spec, trace, rate, requests),
         "confidence": {} if confirmed and not spec.confidence else None,
     }
@@ -121,9 +124,16 @@ def run(
         raise typer.Exit(NOT_FEASIBLE)
 
 
-def _budget(spec: StudySpec, trials: int | None, timeout_s: float | None, until: str | None) -> dict[str, Any] | None:
+def _budget(
+    spec: StudySpec, trials: int | None, timeout_s: float | None, until: str | None, rehearse: int | None
+) -> dict[str, Any] | None:
     """Return the budget with what was given on the command line; None if nothing was."""
-    given = {"trials": trials, "timeout_s": timeout_s, "certified": _certified(until)}
+    given = {
+        "trials": trials,
+        "timeout_s": timeout_s,
+        "certified": _certified(until),
+        "rehearsal": {"requests": rehearse} if rehearse is not None else None,
+    }
     given = {name: value for name, value in given.items() if value is not None}
     # A certificate takes as many trials as it takes, whatever the study's file says.
     kept = spec.budget.model_dump(exclude={"trials"} if "certified" in given else None)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from dse.bounds.deployment_bounds import SLACK, Bounds
+from dse.bounds.deployment_bounds import SLACK
 from dse.bounds.load import load_of
-from dse.bounds.service_floor import service_floor
+from dse.bounds.service_floor import in_services, service_floor
 from dse.objectives import direction_of, latency_of
 from dse.screening.distinct import Indices
 from dse.screening.floors import PoolFloors, Traffic, Wanted, on_cells
@@ -24,8 +24,8 @@ from simulator.spec.stages import Service
 
 Booleans = npt.NDArray[np.bool_]
 
-AT_ONCE: Final = 65_536
-"""Pairs of settings whose sums on cells are taken at once."""
+COMBINATIONS_AT_ONCE: Final = 1024
+"""Combinations of settings whose sums on cells are taken at once, to bound memory."""
 SHARES: Final = ("slo_attainment", "slo_attainment_least", "utilisation_mean", "utilisation_busiest")
 """Metrics that are at most 1."""
 METRICS: Final = ("ttft", "e2e", "tpot")
@@ -55,15 +55,14 @@ class DesignFloors:
         around = {
             name: service_floor(_alternatives(spec, name), name, load) for name in (s.name for s in load.plan.services)
         }
-        waits = Bounds(None, load, {}, around)  # type: ignore[arg-type]
-        arrival_s = np.where(load.follows[rows], 0.0, load.arrival_s[rows])
+        before_s, after_s = (in_services(load, around, before=before) for before in (True, False))
         self._traffic = Traffic(
             lengths,
-            arrival_s,
-            waits._before_s[rows],
-            waits._after_s[rows],
+            np.where(load.follows[rows], 0.0, load.arrival_s[rows]),
+            before_s[rows],
+            after_s[rows],
             np.asarray(load.follows[rows]),
-            waits._before_s[waits._with_stage & ~np.isin(np.arange(len(load)), rows)],
+            before_s[load.with_stage & ~np.isin(np.arange(len(load)), rows)],
         )
         self._last_arrival_s = float(load.arrival_s[~load.follows].max(initial=0.0))
         self._output_tokens = float(sum(each.output_tokens.sum() for each in load.lengths.values()))
@@ -123,48 +122,63 @@ class DesignFloors:
                 floor = np.maximum(self._pools[name].whole[index[rows], column], waits_s[:, column])
                 if not (wanted.metric == "ttft" and self._role(name) == "decode"):
                     found[metric][rows] = np.maximum(found[metric][rows], floor)
-        self._add_sums(found, settings, own, several, both)
+        apart = [name for name in own if self._role(name) != "both"]
+        if apart:
+            self._raise(
+                found,
+                np.flatnonzero(np.all([own[name] for name in apart], axis=0)),
+                settings,
+                apart,
+                self._one_after_other,
+            )
+        self._raise(found, np.flatnonzero(several), settings, both, self._either)
         return found
 
-    def _add_sums(
+    def _raise(
         self,
         found: dict[str, Floats],
+        rows: Indices,
         settings: dict[str, Indices],
-        own: dict[str, Booleans],
-        several: Booleans,
-        both: Sequence[str],
+        names: Sequence[str],
+        floors_of: Callable[[Sequence[str], dict[str, Indices]], dict[str, Floats]],
     ) -> None:
-        """Raise floors of designs whose requests pass two pools, and set those where they may take either."""
-        apart = [name for name in own if self._role(name) != "both"]
+        """Raise floors of designs that have several pools, worked out once for each combination of their settings."""
+        if not len(rows):
+            return
+        keys = self._paired([settings[name][rows] for name in names])
+        _, first, of_row = np.unique(keys, return_index=True, return_inverse=True)
+        for start in range(0, len(first), COMBINATIONS_AT_ONCE):
+            here = rows[first[start : start + COMBINATIONS_AT_ONCE]]
+            floors = floors_of(names, {name: settings[name][here] for name in names})
+            chosen = np.flatnonzero((of_row >= start) & (of_row < start + len(here)))
+            target, combination = rows[chosen], of_row[chosen] - start
+            for metric, values in floors.items():
+                found[metric][target] = np.maximum(found[metric][target], values[combination])
+
+    def _one_after_other(self, names: Sequence[str], settings: dict[str, Indices]) -> dict[str, Floats]:
+        """Return floors of designs whose requests pass all of some pools."""
+        prompt_s = np.sum([self._pools[name].prompt_s[settings[name]] for name in names], axis=0)
+        answer_s = np.sum([self._pools[name].answer_s[settings[name]] for name in names], axis=0)
+        return self._on_cells(prompt_s, prompt_s + answer_s)
+
+    def _either(self, names: Sequence[str], settings: dict[str, Indices]) -> dict[str, Floats]:
+        """Return floors of designs whose requests pass one of some pools."""
+        prompts = [self._pools[name].prompt_s[settings[name]] for name in names]
+        wholes = [p + self._pools[n].answer_s[settings[n]] for p, n in zip(prompts, names, strict=True)]
+        least_token_s = np.min([self._pools[name].whole[settings[name], -1] for name in names], axis=0)
+        tokens = {name: least_token_s for name, wanted in self._wanted.items() if wanted.metric == "tpot"}
+        return self._on_cells(np.min(prompts, axis=0), np.min(wholes, axis=0)) | tokens
+
+    def _on_cells(self, prompt_s: Floats, whole_s: Floats) -> dict[str, Floats]:
+        """Return floors of TTFT and E2E from those on cells, shape (designs, cells)."""
         weights, others_s = self._traffic.weights, self._traffic.others_s
-        for names, rows, either in (
-            (apart, np.flatnonzero(np.all([own[name] for name in apart], axis=0)) if apart else [], False),
-            (both, np.flatnonzero(several), True),
-        ):
-            if not len(rows):
-                continue
-            _, first, of_row = np.unique(
-                self._paired([settings[name][rows] for name in names]), return_index=True, return_inverse=True
-            )
-            for start in range(0, len(first), AT_ONCE // 64):
-                here = rows[first[start : start + AT_ONCE // 64]]
-                prompts = [self._pools[name].prompt_s[settings[name][here]] for name in names]
-                wholes = [p + self._pools[n].answer_s[settings[n][here]] for p, n in zip(prompts, names, strict=True)]
-                prompt_s = np.min(prompts, axis=0) if either else np.sum(prompts, axis=0)
-                whole_s = np.min(wholes, axis=0) if either else np.sum(wholes, axis=0)
-                chosen = np.isin(of_row, np.arange(start, start + len(here)))
-                for name, wanted in self._wanted.items():
-                    if wanted.metric == "tpot":
-                        if not either:
-                            continue
-                        least = [self._pools[n].whole[settings[n][here], -1] for n in names]
-                        floor = np.min(least, axis=0)
-                    elif wanted.metric == "ttft":
-                        floor = on_cells(prompt_s, weights, wanted)
-                    else:
-                        floor = on_cells(*_with_others(whole_s, weights, others_s), wanted)
-                    target = rows[chosen]
-                    found[name][target] = np.maximum(found[name][target], floor[of_row[chosen] - start])
+        found = {}
+        for name, wanted in self._wanted.items():
+            if wanted.metric == "ttft":
+                found[name] = on_cells(prompt_s, weights, wanted)
+            elif wanted.metric == "e2e":
+                found[name] = on_cells(*_with_others(whole_s, weights, others_s), wanted)
+        return found
 
     def _lends(self, codes: Codes) -> Booleans:
         """Tell in which designs prefill and decode clients help each other out."""

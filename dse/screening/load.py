@@ -6,11 +6,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
 from dse.bounds.load import Load
-
-Floats = npt.NDArray[np.float64]
+from dse.screening.pool_settings import Floats
 
 RATIOS = np.concatenate([[0.0], np.geomspace(0.01, 1000.0, 48)])
 """Time of an answer token over that of a prompt token, for which quantiles of their sum are kept."""

@@ -139,3 +139,14 @@ def test_what_is_no_start_is_refused(tmp_path: Path) -> None:
 def test_the_same_start_twice_counts_once(folder: Path) -> None:
     once, twice = (starting_designs(small(start=[str(folder)] * times)) for times in (1, 2))
     assert once == twice
+
+
+def test_exact_placement_is_proposed_first() -> None:
+    spec = small(start=["planned"], budget={"trials": 20})
+    chosen = starting_designs(spec)
+    assert chosen
+    assert len(set(chosen)) == len(chosen)
+    result = run_study(spec, jobs=1)
+    assert [each.design for each in result.evaluations[: len(chosen)]] == list(chosen)
+    # Exact placement looks at capacities, so what it puts somewhere can at least keep up there.
+    assert all(each.simulated for each in result.evaluations[: len(chosen)])
