@@ -22,7 +22,7 @@ DRAWN: Final = 5_000
 """Designs drawn at the beginning by each of the two ways to draw."""
 DRAWS: Final = 10
 """Times that designs are drawn if none so far was possible."""
-FRESH: Final = 200
+FRESH: Final = 1_000
 """Designs drawn in each round."""
 NEIGHBOURS: Final = 1_000
 """Neighbours of the best made in each round."""

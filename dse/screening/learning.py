@@ -66,18 +66,21 @@ class Factors:
         Features of simulated designs, shape (trials, features).
     missed
         Logarithm of simulated over predicted, shape (trials, outputs).
+    weights
+        How much each trial counts, at most 1, shape (trials,).
     """
 
-    def __init__(self, known: Floats, missed: Floats) -> None:
+    def __init__(self, known: Floats, missed: Floats, weights: Floats) -> None:
         self._none = not len(known)
         if self._none:
             return
-        self._inverse = np.linalg.inv(known.T @ known + RIDGE * np.eye(known.shape[1]))
-        self._weights = self._inverse @ (known.T @ missed)
+        counted = known * weights[:, None]
+        self._inverse = np.linalg.inv(known.T @ counted + RIDGE * np.eye(known.shape[1]))
+        self._weights = self._inverse @ (counted.T @ missed)
         # Leave-one-out residuals: a fit with many features looks better on its own trials than it is.
-        leverage = np.minimum(np.einsum("ij,ij->i", known @ self._inverse, known), 0.95)
+        leverage = np.minimum(np.einsum("ij,ij->i", counted @ self._inverse, known), 0.95)
         left = (missed - known @ self._weights) / (1.0 - leverage)[:, None]
-        self._error = np.sqrt(np.mean(left**2, axis=0) + LEAST**2)
+        self._error = np.sqrt(weights @ left**2 / weights.sum() + LEAST**2)
 
     def correct(self, everything: Floats, predicted_log: Floats) -> Corrected:
         """Return corrected predictions.

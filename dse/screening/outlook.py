@@ -20,6 +20,8 @@ from search_spaces.codes import Codes
 
 BOUNDLESS = 300.0
 """Logarithm beyond which an objective counts as this much: its exponential is still a number."""
+LATE = 0.3
+"""Logarithm of the factor by which a trial may miss its promises until it counts half."""
 BEYOND = math.log(3.0)
 """How far beyond its limit a figure counts; what misses a promise by more teaches nothing about those that keep it."""
 
@@ -74,7 +76,8 @@ class Outlook:
         self._hard = np.array([penalty is None for penalty in penalties], dtype=np.bool_)
         self._known: list[Floats] = []
         self._missed: list[Floats] = []
-        self._factors = Factors(np.zeros((0, 1)), np.zeros((0, 1)))
+        self._weights: list[Floats] = []
+        self._factors = Factors(np.zeros((0, 1)), np.zeros((0, 1)), np.zeros(0))
 
     def predicted_log(self, forecast: npt.NDArray[Any]) -> Floats:
         """Return logarithms of the predictions of objectives and of what has a limit, shape (rows, outputs)."""
@@ -96,8 +99,12 @@ class Outlook:
         forecast = self._screen.forecast(codes)
         observed = np.array([self._observed(evaluations[i]) for i in rows])
         self._known.append(features(self._screen.space, codes, forecast))
-        self._missed.append(self._within(np.log(np.maximum(observed, 1e-300))) - self.predicted_log(forecast))
-        self._factors = Factors(np.concatenate(self._known), np.concatenate(self._missed))
+        logs = self._within(np.log(np.maximum(observed, 1e-300)))
+        self._missed.append(np.clip(logs - self.predicted_log(forecast), -BEYOND, BEYOND))
+        # What queues without end has little in common with what keeps its promises.
+        late = np.maximum(self._side * (logs[:, len(self._signs) :] - self._limit_log), 0.0).sum(axis=1)
+        self._weights.append(1.0 / (1.0 + (late / LATE) ** 2))
+        self._factors = Factors(*(np.concatenate(each) for each in (self._known, self._missed, self._weights)))
 
     def _observed(self, evaluation: Evaluation) -> list[float]:
         """Return the objectives and what has a limit."""
