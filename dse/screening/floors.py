@@ -25,7 +25,7 @@ CELLS_A_SIDE = 24
 """Cells by length of prompt, and of answer within each; a floor of a sum is a hundredth or two lower for it."""
 LATE_ROWS = 512
 """Last arrivals among which the one that ends last is looked for."""
-GROUPS = 256
+GROUPS = 64
 """Groups of neighbouring arrivals between which work is counted."""
 
 
