@@ -229,7 +229,7 @@ class _Loop:
                     return
                 ahead = self.ask()
                 running = workers.submit(ahead)
-            batch, following = ahead, self.ask()
+            batch, following = ahead, self.ask() if ahead else []
 
 
 def _all_of(running: Iterator[list[Evaluation]]) -> dict[Design, Evaluation]:

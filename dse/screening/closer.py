@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
 
 import numpy as np
 
 from dse.bounds import Bounds, bounds_of
+from dse.bounds.deployment_bounds import SLACK
 from dse.evaluation import deployment_of
 from dse.objectives import direction_of, latency_of
 from dse.screening.pool_settings import Floats
@@ -15,9 +15,6 @@ from dse.spec import StudySpec
 from search_spaces import Design
 from simulator import Requests
 from simulator.metrics import percentile
-
-SURELY: Final = 1 - 1e-12
-"""What is taken off floors for rounding in floating point."""
 
 Reading = Callable[[Bounds, str], float]
 """The best value of a metric by its name, infinitely good if nothing is known."""
@@ -84,4 +81,4 @@ def _alone(bounds: Bounds, name: str) -> float:
     values: Floats = getattr(bounds, f"{metric}_s")
     if not len(values):
         return -np.inf
-    return (float(values.mean()) if percent is None else percentile(values, percent)) * SURELY
+    return (float(values.mean()) if percent is None else percentile(values, percent)) * (1 - SLACK)

@@ -27,13 +27,11 @@ from simulator.performance.engine import Engine
 from simulator.performance.price import pool_usd_per_hour
 
 Floats = npt.NDArray[np.float64]
-Booleans = npt.NDArray[np.bool_]
 
 SETTING = np.dtype(
     [
         ("possible", "?"),
         ("engine", "i4"),
-        ("static", "?"),
         ("chunked", "?"),
         ("stage", "i4"),
         ("prefills", "?"),
@@ -134,7 +132,6 @@ class PoolSettings:
             self._tables = None
         record["possible"] = True
         record["engine"] = self._engines[plan.engine]
-        record["static"] = pool.batching.policy == "static"
         record["chunked"] = pool.batching.policy == "chunked"
         record["stage"] = self._stages.index(pool.stage)
         record["prefills"], record["decodes"] = pool.role != "decode", pool.role != "prefill"
