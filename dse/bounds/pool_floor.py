@@ -67,12 +67,14 @@ class PoolFloor:
     @property
     def idle_w(self) -> float:
         """Power of a client that does nothing."""
-        return self.accelerators * self.client.plan.engine.accelerator.idle_w
+        return sum(count * chip.idle_w for chip, count in self.client.plan.engine.hardware)
 
     @property
     def dynamic_w(self) -> float:
-        """Power that a client draws more at most."""
-        return self.accelerators * self.client.plan.engine.accelerator.tdp_w - self.idle_w
+        """Power that a client draws more at full load; 0 if stages differ, whose shares of the work are not known."""
+        if self.pool.mixed:
+            return 0.0
+        return sum(count * chip.tdp_w for chip, count in self.client.plan.engine.hardware) - self.idle_w
 
     # -- who can be held
 

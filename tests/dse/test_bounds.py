@@ -453,3 +453,20 @@ def test_least_late_is_never_more_than_the_fewest(jobs: list[tuple[int, int]], l
     # Where all arrive at once the rule is exact.
     if fewest and not np.ptp(arrivals):
         assert lateness.least_late(arrivals, works, float(limit), fewest - 1) == fewest
+
+
+def test_pipelines_over_different_accelerators() -> None:
+    pool = {
+        "model": "llama-3.1-8b",
+        "accelerator": "h100-sxm",
+        "pp": 2,
+        "stage_accelerators": ["h100-sxm", "l4"],
+        "layers_per_stage": [26, 6],
+    }
+    deployment, workload = Deployment.parse({"pools": [pool]}), Workload.parse({**CHAT, "requests": 120})
+    requests = build_requests(workload)
+    result = simulate(deployment, requests, plan=workload.plan)
+    bounds = bounds_of(deployment, requests, workload.plan)
+    for name in (*LATENCIES, "energy_j_per_output_token", "usd_per_million_output_tokens", "power_mean_w"):
+        value = value_of(name, result, ())
+        assert np.isnan(value) or bounds.best(name) <= value * (1 + 1e-9), name
