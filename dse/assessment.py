@@ -6,6 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from dse.objectives import direction_of, is_metric
 from dse.spec import StudySpec
 
@@ -108,16 +111,29 @@ def _penalised(name: str, figures: Figures, spec: StudySpec) -> float:
     return value * factor if direction_of(name) == "minimize" else value / factor
 
 
+def over_cases(
+    losses: Sequence[float] | Sequence[npt.NDArray[np.float64]] | npt.NDArray[np.float64], spec: StudySpec
+) -> npt.NDArray[np.float64]:
+    """Return losses over all workloads: those of the worst, or the mean by weight; NaN where one has none.
+
+    Parameters
+    ----------
+    losses
+        Less is better; shape (workloads, ...).
+    spec
+        The study.
+    """
+    if spec.robust == "weighted":
+        return np.asarray(np.average(np.asarray(losses), axis=0, weights=[case.weight for case in spec.cases]))
+    return np.asarray(np.max(np.asarray(losses), axis=0))
+
+
 def _aggregated(name: str, values: Sequence[float], spec: StudySpec) -> float:
-    """Return one value of a metric for all workloads: the worst, or the mean by weight; NaN if one has none."""
+    """Return one value of a metric for all workloads; NaN if one has none."""
     if len(values) == 1:
         return values[0]
-    if any(map(math.isnan, values)):
-        return math.nan
-    if spec.robust == "weighted":
-        weights = [case.weight for case in spec.cases]
-        return math.fsum(weight * value for weight, value in zip(weights, values, strict=True)) / math.fsum(weights)
-    return max(values) if direction_of(name) == "minimize" else min(values)
+    sign = 1.0 if direction_of(name) == "minimize" else -1.0
+    return sign * float(over_cases([sign * value for value in values], spec))
 
 
 def _over_all(cases: Sequence[Figures], spec: StudySpec) -> Figures:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from dse.assessment import over_cases
 from dse.bounds import Bounds, bounds_of
 from dse.bounds.deployment_bounds import SLACK
 from dse.evaluation import deployment_of
@@ -65,9 +66,7 @@ class CloserLook:
         spec = self._spec
         signs = np.array([1.0 if direction_of(name) == "minimize" else -1.0 for name in spec.objectives])
         losses = np.array([[best(bounds, name) for name in spec.objectives] for bounds in cases]) * signs
-        if spec.robust == "weighted":
-            return np.asarray(np.average(losses, axis=0, weights=[case.weight for case in spec.cases]))
-        return np.asarray(np.max(losses, axis=0))
+        return over_cases(losses, spec)
 
 
 def _alone(bounds: Bounds, name: str) -> float:

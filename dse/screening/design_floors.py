@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from dse.assessment import over_cases
 from dse.bounds.deployment_bounds import SLACK
 from dse.bounds.load import load_of
 from dse.bounds.service_floor import in_services, service_floor
@@ -279,9 +280,7 @@ def _loss(name: str, values: Sequence[Floats | None], spec: StudySpec) -> Floats
     # No metric is negative, and what is better when larger and not bounded otherwise is a share.
     trivial = np.asarray(0.0 if sign > 0 else -1.0 if name in SHARES else -np.inf)
     known = [trivial if each is None else _eased(sign * each) for each in values]
-    if spec.robust == "weighted":
-        return np.asarray(np.average(known, axis=0, weights=[case.weight for case in spec.cases]))
-    return np.asarray(np.max(known, axis=0))
+    return over_cases(known, spec)
 
 
 def _breaks(figures: dict[str, Floats], spec: StudySpec) -> Booleans:
