@@ -6,18 +6,26 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from dse.confidence.spec import Replications
 from dse.objectives import direction_of, needs_slos
 from search_spaces.serving import ServingSpace
 from simulator import catalog
 from simulator.errors import SpecError
+from simulator.files import named_file
 from simulator.lowering import check_services
 from simulator.spec.base import Spec
 from simulator.spec.llm_stages import CascadeStage, ReasonStage
 from simulator.spec.slo import SLO
-from simulator.spec.stages import Service, the_llm
+from simulator.spec.stages import MOST_STAGES, Service, the_llm
 from simulator.spec.workload import Workload
 
 
@@ -59,6 +67,33 @@ Objective = Annotated[str, AfterValidator(_known_objective)]
 
 
 KnownModel = Annotated[str, AfterValidator(_known_model)]
+
+
+MOST_ENTRIES: Final = 100
+"""Entries of each list of a study, and LLM stages."""
+
+
+def _few(given: Any) -> Any:
+    """Refuse too many before each is looked up."""
+    if isinstance(given, dict | list | tuple) and len(given) > MOST_ENTRIES:
+        raise ValueError(f"at most {MOST_ENTRIES}, given {len(given):,}")
+    return tuple(given) if isinstance(given, list) else given
+
+
+Few = BeforeValidator(_few)
+
+
+PLANNED: Final = "planned"
+"""Stands for the designs of exact placement among warm starts."""
+
+
+def _known_start(path: Path) -> Path:
+    if str(path) != PLANNED:
+        named_file(path, "start")
+    return path
+
+
+Start = Annotated[Path, Field(strict=False), AfterValidator(_known_start)]
 
 Penalty = Annotated[float, Field(gt=0, le=1e6)]
 SOFT: Final = (
@@ -130,7 +165,9 @@ class Constraint(Spec):
 class Case(Spec):
     """One of several workloads that a design has to serve."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", description="short name; its figures are called NAME.FIGURE")
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=100, description="short name; its figures are called NAME.FIGURE"
+    )
     workload: Workload = Field(description="requests to serve")
     weight: float = Field(default=1.0, gt=0, description="share of the mean with robust: weighted")
 
@@ -186,9 +223,11 @@ class Limits(Spec):
 class StudySpec(Spec):
     """What to search, for which load, under which promises."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", description="short name, also of the output folder")
-    question: str = Field(default="", description="what the study is to answer, for the report")
-    model: KnownModel | dict[str, KnownModel] = Field(
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=100, description="short name, also of the output folder"
+    )
+    question: str = Field(default="", max_length=5000, description="what the study is to answer, for the report")
+    model: Annotated[KnownModel | dict[str, KnownModel], Few] = Field(
         description="model to serve: a catalogued name or the path of a Hugging Face config.json; with several LLM "
         "stages that of each, by its name"
     )
@@ -203,19 +242,26 @@ class StudySpec(Spec):
         "the mean by weight",
     )
     services: tuple[Service, ...] = Field(
-        default=(), description="clients of the pipeline's service stages, the same in every design"
+        default=(),
+        max_length=MOST_STAGES,
+        description="clients of the pipeline's service stages, the same in every design",
     )
     space: ServingSpace = Field(description="what may vary")
-    objectives: tuple[Objective, ...] = Field(
-        min_length=1, description="what to optimise, any number; the direction follows from the metric"
+    objectives: Annotated[tuple[Objective, ...], Few] = Field(
+        min_length=1,
+        max_length=MOST_ENTRIES,
+        description="what to optimise, any number; the direction follows from the metric",
     )
-    slos: tuple[Promise, ...] = Field(default=(), description="promises that a feasible design keeps")
-    constraints: tuple[Constraint, ...] = Field(default=(), description="bounds on metrics")
+    slos: tuple[Promise, ...] = Field(
+        default=(), max_length=MOST_ENTRIES, description="promises that a feasible design keeps"
+    )
+    constraints: tuple[Constraint, ...] = Field(default=(), max_length=MOST_ENTRIES, description="bounds on metrics")
     limits: Limits = Field(default_factory=Limits, description="upper limits of resources")
     budget: Budget = Field(default_factory=Budget, description="when to stop")
     sampler: Sampler = Field(default="auto", description="how designs are proposed (dse list samplers); auto: screened")
-    start: tuple[Annotated[Path, Field(strict=False)], ...] = Field(
+    start: tuple[Start, ...] = Field(
         default=(),
+        max_length=MOST_ENTRIES,
         description="warm starts, proposed first: folders of earlier runs, YAML files of deployments, and the word "
         "planned for what exact placement (dse plan) puts on the accelerators of the space",
     )
@@ -239,7 +285,7 @@ class StudySpec(Spec):
             raise ValueError(f"{lost}: share of requests within the SLOs, but the study has none; give slos")
         self._settle_workload()
         self.space.check_catalogued()
-        _ = self.space.space.closed
+        _ = self.space.space.size
         for service in self.services:
             catalog.device(service.device)
         for case in self.cases:

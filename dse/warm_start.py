@@ -7,12 +7,11 @@ from typing import Final
 
 import numpy as np
 
-from dse.spec import StudySpec
+from dse.spec import PLANNED, StudySpec
 from search_spaces import Design, to_design
 from simulator import Deployment, SpecError
+from simulator.files import opened
 
-PLANNED: Final = "planned"
-"""Stands for the designs of exact placement among warm starts."""
 HOSTS: Final = 64
 """Accelerators of each type that exact placement may use where a study has no limit."""
 
@@ -35,7 +34,8 @@ def starting_designs(spec: StudySpec) -> tuple[Design, ...]:
         if str(path) == PLANNED:
             found |= dict.fromkeys(_planned(spec))
             continue
-        found |= dict.fromkeys(_of_run(path, spec) if path.is_dir() else [_of_deployment(path, spec)])
+        with opened(path, "start") as place:
+            found |= dict.fromkeys(_of_run(place, spec) if place.is_dir() else [_of_deployment(place, spec)])
     return tuple(found)
 
 

@@ -35,6 +35,9 @@ INACTIVE = -1
 MAX_VALUES = 32_767
 """Values of a dimension that a code can tell apart."""
 
+MAX_DESIGNS = 10**300
+"""Designs of a space: their number fits a float."""
+
 MAX_RANKED = 2**62
 """Designs whose ranks fit an int64 with room for sums."""
 
@@ -75,7 +78,8 @@ def _forest(dimensions: Sequence[Dimension]) -> tuple[_Node, ...]:
         if dimension.when:
             name, active_under = dimension.when
             parent = place[name]
-            flags = [value in active_under for value in dimensions[parent].values]
+            under = set(active_under)
+            flags = [value in under for value in dimensions[parent].values]
             allowed = np.array([*flags, False])
             weights[parent] = [
                 weight * (designs if flag else 1) for weight, flag in zip(weights[parent], flags, strict=True)
@@ -93,7 +97,7 @@ class Columns:
         Raises
         ------
         SpecError
-            If a dimension has more values than a code can tell apart.
+            If a dimension has more values than a code can tell apart, or there are too many designs to count.
         """
         for dimension in dimensions:
             if len(dimension.values) > MAX_VALUES:
@@ -102,6 +106,8 @@ class Columns:
                 )
         self.nodes = _forest(dimensions)
         self.size = math.prod(node.designs for node in self.nodes if node.parent is None)
+        if self.size > MAX_DESIGNS:
+            raise SpecError("search space: more than 10^300 designs; at most so many can be counted")
         self.ranked = self.size < MAX_RANKED
 
     def empty(self, count: int) -> Codes:

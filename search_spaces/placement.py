@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -11,12 +12,16 @@ from search_spaces.alternatives import chosen, name_of
 from search_spaces.design import Design
 from search_spaces.dimension import Condition, Dimension, Value
 from search_spaces.space import Space
+from simulator.errors import SpecError
 from simulator.spec.deployment import Deployment, Lending, Link, Pool
 
 COLOCATED, DISAGGREGATED = "colocated", "disaggregated"
 
 MAIN, EXTRA, PREFILL, DECODE = "main", "extra", "prefill", "decode"
 """What pools of a stage are called: ``extra`` stands beside ``main``, of another type."""
+
+MOST_LAYOUTS: Final = 1024
+"""Layouts of all LLM stages together: both of ten stages."""
 
 GLOBAL: Final = ("global",)
 """Hand-overs reach every decode client in every design: nothing to choose."""
@@ -59,6 +64,12 @@ def layout_dimension(layouts: Mapping[str, tuple[str, ...]]) -> Dimension:
         By LLM stage the layouts to choose from. With several stages a value names the layout of each, such as
         ``colocated+disaggregated``: what one of them needs can then depend on a single choice.
     """
+    count = math.prod(len(each) for each in layouts.values())
+    if count > MOST_LAYOUTS:
+        raise SpecError(
+            f"layouts: {len(layouts)} LLM stages have {count:,} together, at most {MOST_LAYOUTS:,}; "
+            "give some one layout"
+        )
     values = tuple("+".join(each) for each in product(*layouts.values()))
     return Dimension("layout", values, "prefill and decode on the same clients or on separate pools")
 

@@ -6,9 +6,10 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from search_spaces.codes import MAX_VALUES
 from simulator.spec.base import Spec
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 
 class Range(Spec):
@@ -22,6 +23,9 @@ class Range(Spec):
     def _ordered(self) -> Self:
         if self.high < self.low:
             raise ValueError(f"high {self.high} is below low {self.low}")
+        count = (self.high - self.low) // self.step + 1
+        if count > MAX_VALUES:
+            raise ValueError(f"{count:,} values from {self.low} to {self.high}; at most {MAX_VALUES:,} can be searched")
         return self
 
     @property

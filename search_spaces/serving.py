@@ -22,11 +22,11 @@ from search_spaces.placement import (
 from search_spaces.routing import ONE, prefix_weight, routing
 from search_spaces.services import ServiceSpace, services
 from search_spaces.space import Space
-from search_spaces.stage import LlmSpace, StageSpace
+from search_spaces.stage import MOST_ALTERNATIVES, LlmSpace, StageSpace
 from simulator import catalog
-from simulator.spec.deployment import Lending, Link, Router
+from simulator.spec.deployment import MOST_TIERS, Lending, Link, Router
 from simulator.spec.kv_cache import Tier, Write, check_tiers
-from simulator.spec.stages import LLM
+from simulator.spec.stages import LLM, MOST_STAGES
 
 
 class ServingSpace(LlmSpace):
@@ -44,6 +44,7 @@ class ServingSpace(LlmSpace):
     )
     links: dict[str, Link] = Field(
         default_factory=dict,
+        max_length=MOST_ALTERNATIVES,
         description="named alternatives of what carries KV from prefill to decode; colocated: the first",
     )
     layer_wise: tuple[bool, ...] = Field(
@@ -52,24 +53,29 @@ class ServingSpace(LlmSpace):
     handover_scopes: tuple[Literal["global", "local"], ...] = Field(
         default=GLOBAL, min_length=1, description="hand-overs to every decode client, or to those of the same group"
     )
-    groups: tuple[Annotated[int, Field(ge=2)], ...] = Field(
+    groups: tuple[Annotated[int, Field(ge=2, le=1_000_000)], ...] = Field(
         default=(), description="groups of neighbouring clients for local hand-overs"
     )
     lending: dict[str, Lending | None] = Field(
         default_factory=dict,
+        max_length=MOST_ALTERNATIVES,
         description="named alternatives of when prefill and decode clients help each other out; null: never",
     )
-    tiers: dict[str, tuple[Tier, ...]] = Field(
-        default_factory=dict, description="named alternatives of memories behind the prefix caches; []: none"
+    tiers: dict[str, Annotated[tuple[Tier, ...], Field(max_length=MOST_TIERS)]] = Field(
+        default_factory=dict,
+        max_length=MOST_ALTERNATIVES,
+        description="named alternatives of memories behind the prefix caches; []: none",
     )
     prefix_writes: tuple[Write, ...] = Field(
         default=THROUGH, min_length=1, description="when KV reaches the tiers: computed, evicted or never"
     )
     services: dict[str, ServiceSpace] = Field(
-        default_factory=dict, description="by service stage what may vary of its clients"
+        default_factory=dict, max_length=MOST_STAGES, description="by service stage what may vary of its clients"
     )
     stages: dict[str, StageSpace] = Field(
-        default_factory=dict, description="every LLM stage, if there are several, and what differs in its space"
+        default_factory=dict,
+        max_length=MOST_STAGES,
+        description="every LLM stage, if there are several, and what differs in its space",
     )
 
     @model_validator(mode="after")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,9 +32,9 @@ class Space:
 
     def __post_init__(self) -> None:
         """Refuse a name twice."""
-        names = [dimension.name for dimension in self.dimensions]
-        for name in names:
-            if names.count(name) > 1:
+        counts = Counter(dimension.name for dimension in self.dimensions)
+        for name, count in counts.items():
+            if count > 1:
                 raise SpecError(f"search space: dimension {name!r} is given twice")
 
     @cached_property
@@ -45,14 +46,14 @@ class Space:
         SpecError
             If a dimension depends on one that does not come before it.
         """
-        seen: list[str] = []
+        seen: dict[str, None] = {}
         for dimension in self.dimensions:
             if dimension.when and dimension.when[0] not in seen:
                 raise SpecError(
                     f"search space: {dimension.name!r} depends on {dimension.when[0]!r}, "
                     f"which does not come before it; known: {', '.join(seen)}"
                 )
-            seen.append(dimension.name)
+            seen[dimension.name] = None
         return self.dimensions
 
     def __or__(self, other: Space) -> Space:

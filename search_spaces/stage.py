@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
@@ -23,7 +23,11 @@ from search_spaces.space import Space
 from search_spaces.speculation import speculation
 from simulator.spec.base import Spec
 from simulator.spec.deployment import KvPrecision, Policy, QueueOrder, WeightPrecision
+from simulator.spec.distributions import MAX_TOKENS
 from simulator.spec.speculation import Speculation
+
+MOST_ALTERNATIVES: Final = 200
+"""Named alternatives of one choice: every one is held against every other."""
 
 
 class LlmSpace(Spec):
@@ -70,13 +74,15 @@ class LlmSpace(Spec):
         min_length=1,
         description="a second pool of colocated clients, extra, that chooses its own accelerator, clients and tp",
     )
-    prompt_splits_tokens: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+    prompt_splits_tokens: tuple[Annotated[int, Field(ge=0, le=MAX_TOKENS)], ...] = Field(
         default=ANY_LENGTH,
         min_length=1,
         description="longest prompts for the pool main where longer ones go to extra; 0: both take any",
     )
     drafts: dict[str, Speculation | None] = Field(
-        default_factory=dict, description="named alternatives of speculative decoding; null: none"
+        default_factory=dict,
+        max_length=MOST_ALTERNATIVES,
+        description="named alternatives of speculative decoding; null: none",
     )
     memory_utilizations: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         default=UTILIZATION, min_length=1, description="shares of device memory that the engine may use"

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from simulator.spec.base import Spec
 from simulator.spec.deployment import KvPrecision, WeightPrecision
+from simulator.spec.file_names import EngineName, ModelName
 from simulator.spec.workload import Workload
 
 Count = Annotated[int, Field(ge=1)]
@@ -23,7 +24,7 @@ class Devices(Spec):
 class SplitSpec(Spec):
     """A model whose layers are split over a pipeline of different accelerators."""
 
-    model: str = Field(description="name of a catalogued model, or path of a Hugging Face config.json")
+    model: ModelName = Field(description="name of a catalogued model, or path of a Hugging Face config.json")
     devices: tuple[Devices, ...] = Field(min_length=1, max_length=64, description="accelerators that there are")
     objective: Literal["throughput", "latency"] = Field(
         default="throughput",
@@ -48,7 +49,7 @@ class SplitSpec(Spec):
     )
     weights: WeightPrecision = Field(default="bf16", description="precision of weights")
     kv: KvPrecision = Field(default="bf16", description="precision of the KV cache")
-    engine: str = Field(default="vllm-0.15", description="name of a catalogued engine and version")
+    engine: EngineName = Field(default="vllm-0.15", description="name of a catalogued engine and version")
     time_limit_s: float = Field(default=60.0, gt=0, description="time of the solver, all alternatives together")
 
     @model_validator(mode="after")
@@ -73,7 +74,7 @@ class Host(Spec):
 class StagesSpec(Spec):
     """The stages of a workload's pipeline, and the hosts that they are to be put on."""
 
-    model: str = Field(description="name of a catalogued model that prefill and decode run")
+    model: ModelName = Field(description="name of a catalogued model that prefill and decode run")
     hosts: tuple[Host, ...] = Field(min_length=1, max_length=64, description="devices that there are")
     workload: Workload = Field(description="what arrives, and the pipeline it passes")
     objective: Literal["cost", "utilisation"] = Field(
@@ -87,7 +88,7 @@ class StagesSpec(Spec):
     tp: tuple[Count, ...] = Field(default=(1, 2, 4, 8), min_length=1, description="tensor parallelism of LLM clients")
     weights: WeightPrecision = Field(default="bf16", description="precision of weights")
     kv: KvPrecision = Field(default="bf16", description="precision of the KV cache")
-    engine: str = Field(default="vllm-0.15", description="name of a catalogued engine and version")
+    engine: EngineName = Field(default="vllm-0.15", description="name of a catalogued engine and version")
     time_limit_s: float = Field(default=60.0, gt=0, description="time of the solver for each layout")
 
     @model_validator(mode="after")

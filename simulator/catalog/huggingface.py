@@ -10,6 +10,7 @@ from typing import Any
 
 from simulator.catalog.model import Model
 from simulator.errors import SpecError
+from simulator.files import confined, opened
 
 
 def model_from_config(path: str | Path) -> Model:
@@ -29,16 +30,23 @@ def model_from_config(path: str | Path) -> Model:
         If the file cannot be read, a key is missing or not of its type, or the model type is not
         supported.
     """
-    config = _read(path)
+    with opened(path, "model") as file:
+        return _model_of(file, path)
+
+
+def _model_of(file: Path, given: str | Path) -> Model:
+    """Return the model of a file that a person calls by another name."""
+    path = str(given)
+    config = _read(file, path)
     kind = config.values.get("model_type")
     if kind is None:
         raise config.error("model_type", "missing")
     if not isinstance(kind, str) or kind not in _READERS:
         raise SpecError(f"{path}: model_type: no support for {kind!r}; supported: {', '.join(MODEL_TYPES)}")
-    resolved = Path(path).resolve()
-    name = resolved.parent.name if resolved.stem == "config" else resolved.stem
+    resolved = Path(path) if confined() else file.resolve()
+    name = (resolved.parent.name if resolved.stem == "config" else "") or resolved.stem
     fields = _READERS[kind](config)
-    return Model.parse({"name": name, "source": str(path), **fields}, source=str(path))
+    return Model.parse({"name": name, "source": path, **fields}, source=path)
 
 
 @dataclass(frozen=True)
@@ -78,9 +86,9 @@ class _Config:
         return value
 
 
-def _read(path: str | Path) -> _Config:
+def _read(file: Path, path: str) -> _Config:
     try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
+        values = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise SpecError(f"{path}: {error.strerror or error}") from None
     except UnicodeDecodeError:
@@ -89,7 +97,7 @@ def _read(path: str | Path) -> _Config:
         raise SpecError(f"{path}: not valid JSON: {error}") from None
     if not isinstance(values, dict):
         raise SpecError(f"{path}: must be a JSON object, given a {type(values).__name__}")
-    return _Config(str(path), values)
+    return _Config(path, values)
 
 
 def _multi_head(config: _Config) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from simulator.catalog.link_profile import LinkProfile
 from simulator.catalog.model import Model
 from simulator.catalog.tier import TierMemory
 from simulator.errors import unknown_name
+from simulator.files import confined, opened
 from simulator.spec.base import Spec
 from simulator.spec.engine_profile import EngineProfile
 
@@ -74,7 +75,7 @@ def link_profile(name: str) -> LinkProfile:
         If the catalog has no such kind of link (close names are suggested), or the file cannot be used.
     """
     if name.endswith((".yaml", ".yml")):
-        return _from_file(LinkProfile, name)
+        return _from_file(LinkProfile, name, "link")
     return _catalogued_link(name)
 
 
@@ -98,7 +99,7 @@ def engine_profile(name_or_path: str) -> EngineProfile:
         If the catalog has no such engine, or the file cannot be used.
     """
     if name_or_path.endswith((".yaml", ".yml")):
-        return _from_file(EngineProfile, name_or_path)
+        return _from_file(EngineProfile, name_or_path, "engine")
     return _catalogued_engine(name_or_path)
 
 
@@ -228,16 +229,18 @@ def own_kernel_profile(path: str) -> KernelProfile:
     SpecError
         If the file cannot be used.
     """
-    return _from_file(KernelProfile, path)
+    return _from_file(KernelProfile, path, "kernels")
 
 
-def _from_file(kind: type[Kind], path: str) -> Kind:
+def _from_file(kind: type[Kind], name: str, file: str) -> Kind:
     """Return the content of a file, the same object until the file changes."""
-    try:
-        state = Path(path).stat()
-    except OSError:
-        return kind.from_yaml(path)  # which says what is wrong
-    return cast(Kind, _read(kind, path, state.st_mtime_ns, state.st_size))
+    with opened(name, file) as path:
+        place = str(path) if confined() else name
+        try:
+            state = path.stat()
+        except OSError:
+            return kind.from_yaml(place)  # which says what is wrong
+        return cast(Kind, _read(kind, place, state.st_mtime_ns, state.st_size))
 
 
 @lru_cache(maxsize=64)

@@ -5,10 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from simulator.performance.engine import profile_of
-from simulator.spec.deployment import Deployment, Pool
-
-_BATCHING = ("max_batch_requests", "token_budget_tokens", "schedule_ahead")
-_MEMORY = ("memory_utilization", "block_tokens")
+from simulator.spec.deployment import Deployment, EngineSettings, Pool
 
 
 def with_engine_defaults(pool: Pool) -> Pool:
@@ -17,7 +14,7 @@ def with_engine_defaults(pool: Pool) -> Pool:
     A batch is not made larger than the token budget that is given, and a static batch is never scheduled ahead.
     """
     defaults = profile_of(pool).defaults
-    batching, memory = _unset(pool.batching, defaults, _BATCHING), _unset(pool.kv_memory, defaults, _MEMORY)
+    batching, memory = _unset(pool.batching, defaults), _unset(pool.kv_memory, defaults)
     if pool.batching.policy == "static":
         batching.pop("schedule_ahead", None)
     else:
@@ -36,14 +33,11 @@ def with_engine_defaults(pool: Pool) -> Pool:
 
 
 def resolved(deployment: Deployment) -> Deployment:
-    """Return a deployment in which every default of its engines is written out.
-
-    What a file says is no default any more, so only this reads back as the same system.
-    """
+    """Return a deployment in which every default of its engines is written out, for whoever does not know them."""
     return deployment.model_copy(update={"pools": tuple(with_engine_defaults(pool) for pool in deployment.pools)})
 
 
-def _unset(given: Any, defaults: Any, names: tuple[str, ...]) -> dict[str, Any]:
+def _unset(given: EngineSettings, defaults: Any) -> dict[str, Any]:
     """Return the defaults of an engine for what a specification does not set."""
-    values = {name: getattr(defaults, name) for name in names if name not in given.model_fields_set}
+    values = {name: getattr(defaults, name) for name in given.LEFT_TO_ENGINE if name not in given.model_fields_set}
     return {name: value for name, value in values.items() if value is not None}

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field
 
 from simulator.errors import unknown_name
 from simulator.spec.base import Spec
+from simulator.spec.file_names import asked
 
 #: Statistics files that come with the package, see ``simulator/workload/learned``.
 SHIPPED_STATISTICS: Final = ("azure-2023-code", "azure-2023-conversation")
@@ -26,6 +27,7 @@ StatisticsName = Annotated[
         "or the path of a .json file learned by `python -m simulator.workload.statistics`"
     ),
     AfterValidator(_known_statistics),
+    asked("statistics", ".json"),
 ]
 RateRps = Annotated[float, Field(gt=0, description="mean rate in requests per second")]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from simulator.spec.lengths import Lengths
-from simulator.spec.stages import EncodeStage, RouteStage, Stage, check_pipeline, services_of, the_llm
+from simulator.spec.stages import MOST_STAGES, EncodeStage, RouteStage, Stage, check_pipeline, services_of, the_llm
 from simulator.spec.traits import AdapterMix, Media, Session, SharedPrefix, Traits
 
 
@@ -18,7 +18,9 @@ class RequestClass(Traits):
     name: str = Field(min_length=1, description="name of the class, unique in a workload")
     share: float = Field(gt=0, le=1e9, description="weight of the class, relative to the other classes")
     lengths: Lengths | None = Field(default=None, description="how long requests of this class are")
-    pipeline: tuple[Stage, ...] | None = Field(default=None, description="stages of requests of this class")
+    pipeline: tuple[Stage, ...] | None = Field(
+        default=None, max_length=MOST_STAGES, description="stages of requests of this class"
+    )
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ def check_class(each: ResolvedClass, class_names: Sequence[str]) -> None:
     router = the_llm(each.pipeline)
     if isinstance(router, RouteStage) and router.by == "class":
         routed = [name for _, names in router.to if isinstance(names, tuple) for name in names]
-        unknown = [name for name in routed if name not in class_names]
+        known_names = set(class_names)
+        unknown = [name for name in routed if name not in known_names]
         if unknown:
             known = ", ".join(class_names) or "none"
             raise ValueError(f"pipeline: {router.name}: no class {unknown[0]!r}; classes: {known}")

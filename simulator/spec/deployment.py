@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from simulator.spec.adapters import Adapters
 from simulator.spec.base import Spec
-from simulator.spec.engine_profile import EngineProfile
+from simulator.spec.file_names import Engine, KernelsPath, ModelName
 from simulator.spec.kv_cache import PrefixCache, Tier, check_tiers
 from simulator.spec.lookup import Lookup
 from simulator.spec.speculation import Speculation
-from simulator.spec.stages import Service
+from simulator.spec.stages import MOST_STAGES, Service
 from simulator.spec.topology import Topology
 
 Policy = Literal["static", "continuous", "chunked"]
@@ -36,8 +36,29 @@ WeightPrecision = Literal["bf16", "fp8", "int8", "fp4"]
 KvPrecision = Literal["bf16", "fp8", "int8"]
 
 
-class Batching(Spec):
+MOST_TIERS: Final = 8
+"""Memories behind the prefix caches."""
+
+
+class EngineSettings(Spec):
+    """Settings of which an engine has defaults of its own: what nobody set is left to it, also when written out."""
+
+    LEFT_TO_ENGINE: ClassVar[tuple[str, ...]]
+    """Fields that hold the engine's default unless they are set; their values here are for engines without one."""
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Return plain data that reads back as the same settings: a value that stands there is no default any more."""
+        data: dict[str, Any] = serialise(self)
+        for name in set(self.LEFT_TO_ENGINE) - self.model_fields_set:
+            data.pop(name, None)
+        return data
+
+
+class Batching(EngineSettings):
     """How a client forms the batch of each step."""
+
+    LEFT_TO_ENGINE = ("max_batch_requests", "token_budget_tokens", "schedule_ahead")
 
     policy: Policy = Field(
         default="chunked",
@@ -80,8 +101,10 @@ class Batching(Spec):
         return self
 
 
-class KvMemory(Spec):
+class KvMemory(EngineSettings):
     """How much memory a client keeps for KV cache, and in which pieces."""
+
+    LEFT_TO_ENGINE = ("memory_utilization", "block_tokens")
 
     block_tokens: int = Field(default=16, ge=1, le=1024, description="tokens in a KV block")
     memory_utilization: float = Field(
@@ -105,16 +128,17 @@ class Pool(Spec):
     """Identical clients: each one engine on ``tp x pp x dp`` accelerators."""
 
     name: str = Field(default="main", min_length=1, description="name of the pool, unique in a deployment")
-    model: str = Field(description="name of a catalogued model, or path of a Hugging Face config.json")
+    model: ModelName = Field(description="name of a catalogued model, or path of a Hugging Face config.json")
     accelerator: str = Field(description="name of a catalogued accelerator")
     clients: int = Field(default=1, ge=1, le=100_000, description="number of identical clients")
     tp: int = Field(default=1, ge=1, le=1024, description="tensor parallelism: accelerators that share every layer")
     pp: int = Field(default=1, ge=1, le=256, description="pipeline parallelism: stages that the layers are split into")
     layers_per_stage: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
-        default=None, description="layers of each pipeline stage; as even as possible if absent"
+        default=None, max_length=256, description="layers of each pipeline stage; as even as possible if absent"
     )
     stage_accelerators: tuple[str, ...] | None = Field(
         default=None,
+        max_length=256,
         description="name of the accelerator of each pipeline stage, the first being `accelerator`; "
         "all have that one if absent",
     )
@@ -131,12 +155,12 @@ class Pool(Spec):
     topology: Topology | None = Field(
         default=None, description="links between a client's accelerators; those of the catalogued accelerator if absent"
     )
-    engine: str | EngineProfile = Field(
+    engine: Engine = Field(
         default="vllm-0.15",
         description="name of a catalogued engine and version, path of a profile (.yaml, from `dse calibrate`), "
         "or a profile itself",
     )
-    kernels: str | None = Field(
+    kernels: KernelsPath | None = Field(
         default=None,
         description="path of a profile of the accelerator's kernels (.yaml, from `dse calibrate kernels`); "
         "the catalogued one if absent",
@@ -279,14 +303,18 @@ class Lending(Spec):
 class Deployment(Spec):
     """Pools of clients, the routers before them, and the link between them."""
 
-    pools: tuple[Pool, ...] = Field(min_length=1, description="pools of identical clients")
+    pools: tuple[Pool, ...] = Field(min_length=1, max_length=1000, description="pools of identical clients")
     router: Router = Field(default="join_shortest_queue", description="rule by which arrivals pick a client")
     handover_router: Router = Field(
         default="join_shortest_queue", description="rule by which hand-overs pick a decode client"
     )
     link: Link = Field(default_factory=Link, description="link for hand-overs, and to services after the LLM")
-    services: tuple[Service, ...] = Field(default=(), description="clients of the pipeline's service stages")
-    routers: tuple[StageRouter, ...] = Field(default=(), description="stages with a router of their own")
+    services: tuple[Service, ...] = Field(
+        default=(), max_length=MOST_STAGES, description="clients of the pipeline's service stages"
+    )
+    routers: tuple[StageRouter, ...] = Field(
+        default=(), max_length=MOST_STAGES, description="stages with a router of their own"
+    )
     handover_scope: Literal["global", "local"] = Field(
         default="global", description="hand-overs reach every decode client of the stage, or those of the same group"
     )
@@ -298,7 +326,7 @@ class Deployment(Spec):
         description="router prefix_affinity: outstanding tokens that one token to compute weighs as much as",
     )
     tiers: tuple[Tier, ...] = Field(
-        default=(), max_length=8, description="memories behind the prefix caches, nearest first"
+        default=(), max_length=MOST_TIERS, description="memories behind the prefix caches, nearest first"
     )
     seed: int = Field(default=0, ge=0, lt=2**32, description="of random routers, speculation and noise")
 

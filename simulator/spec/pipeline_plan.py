@@ -95,10 +95,10 @@ def plan_pipelines(pipelines: Sequence[Sequence[Stage]]) -> PipelinePlan:
 # A search asks for the plan of the same workload with every design.
 @lru_cache(maxsize=64)
 def _planned(pipelines: tuple[tuple[Stage, ...], ...]) -> PipelinePlan:
-    names: list[str] = []
+    names: dict[str, None] = {}
     services: dict[str, tuple[ServiceStage, Quantity]] = {}
-    llms: list[str] = []
-    ways: list[tuple[tuple[str, ...], int]] = []
+    llms: dict[str, None] = {}
+    ways: dict[tuple[tuple[str, ...], int], int] = {}
     class_ways = []
     for pipeline in pipelines:
         own = services_of(pipeline)
@@ -113,15 +113,10 @@ def _planned(pipelines: tuple[tuple[Stage, ...], ...]) -> PipelinePlan:
                     f"pipeline: stage {stage.name!r} reads the {before} in one class and the {length} in another, "
                     "as a retrieval stands before only one of them; give one of them another name"
                 )
-        llms += [name for name in llm_stages_of(pipeline) if name not in llms]
+        llms |= dict.fromkeys(llm_stages_of(pipeline))
         added = added_prompt_tokens(services_before(pipeline))
-        found = []
-        for way in _ways_of(pipeline):
-            if (way, added) not in ways:
-                ways.append((way, added))
-            found.append(ways.index((way, added)))
-        class_ways.append(tuple(found))
-        names += [name for name in _in_order(pipeline) if name not in names]
+        class_ways.append(tuple(ways.setdefault((way, added), len(ways)) for way in _ways_of(pipeline)))
+        names |= dict.fromkeys(_in_order(pipeline))
     for name in llms:
         if name in services:
             raise SpecError(f"pipeline: stage {name!r} is an LLM in one class and a service in another")

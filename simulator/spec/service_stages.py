@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from simulator.spec.base import Spec
+from simulator.spec.file_names import ModelName
 
 Quantity = Literal["none", "query", "prompt", "output", "media"]
 """Which length of a request the work of a stage depends on: none of them, the text as it arrived, the prompt with
@@ -56,7 +57,7 @@ class GuardStage(Spec):
 
     kind: Literal["guard"] = Field(default="guard", description="a model that judges the text")
     name: StageName = "guard"
-    model: str = Field(
+    model: ModelName = Field(
         default="llama-3.2-1b", min_length=1, description="catalogued model, or path of a Hugging Face config.json"
     )
     applies_to: Text = Field(default="prompt", description="text that is judged: prompt or output")
@@ -67,7 +68,7 @@ class EmbedStage(Spec):
 
     kind: Literal["embed"] = Field(default="embed", description="query to vector")
     name: StageName = "embed"
-    model: str = Field(
+    model: ModelName = Field(
         default="bge-large-en", min_length=1, description="catalogued encoder, or path of a Hugging Face config.json"
     )
 
@@ -121,7 +122,7 @@ class RerankStage(Spec):
 
     kind: Literal["rerank"] = Field(default="rerank", description="keeps the best documents")
     name: StageName = "rerank"
-    model: str = Field(
+    model: ModelName = Field(
         default="bge-large-en", min_length=1, description="catalogued encoder, or path of a Hugging Face config.json"
     )
     documents: int = Field(default=10, ge=1, le=100_000, description="documents read per request")
@@ -149,7 +150,7 @@ class EncodeStage(Spec):
 
     kind: Literal["encode"] = Field(default="encode", description="images or sound to tokens of the prompt")
     name: StageName = "encode"
-    model: str = Field(
+    model: ModelName = Field(
         default="clip-vit-l-336", min_length=1, description="catalogued encoder, or path of a Hugging Face config.json"
     )
     patches_per_image: int = Field(
@@ -171,6 +172,8 @@ def _targets(value: Any) -> Any:
     """Return targets written as a mapping from LLM stages to a number, a class or a list of classes."""
     if isinstance(value, list | tuple) and all(isinstance(each, list | tuple) and len(each) == 2 for each in value):
         value = {str(name): what for name, what in value}
+    if isinstance(value, dict) and len(value) > 100:
+        raise ValueError(f"at most 100 LLM stages, given {len(value):,}")
     if not isinstance(value, dict):
         raise ValueError("must map LLM stages to numbers or classes, such as {small: 0.7, large: 0.3}")
     targets: list[RouteTarget] = []
@@ -180,6 +183,8 @@ def _targets(value: Any) -> Any:
         elif isinstance(what, list | tuple) and what and all(isinstance(each, str) for each in what):
             targets.append((name, tuple(what)))
         elif isinstance(what, int | float) and not isinstance(what, bool):
+            if not abs(what) <= 1e300:
+                raise ValueError(f"{name}: must be a number of at most 1e300")
             targets.append((name, float(what)))
         else:
             raise ValueError(f"{name}: must be a number, the name of a class or a list of such, given {what!r}")
@@ -215,7 +220,7 @@ class RouteStage(Spec):
         description="LLM stages, each with its relative weight (chance), the least number of tokens it takes "
         "(prompt_tokens, output_tokens; one takes from 0), or the classes it takes (class)"
     )
-    model: str | None = Field(
+    model: ModelName | None = Field(
         default=None,
         min_length=1,
         description="catalogued encoder that classifies, or path of a Hugging Face config.json; absent: CPU rules",

@@ -7,6 +7,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from simulator.spec.base import Spec
+from simulator.spec.file_names import ModelName
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -14,7 +15,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 class Speculation(Spec):
     """A draft of some tokens a step (arXiv:2211.17192)."""
 
-    draft_model: str | None = Field(
+    draft_model: ModelName | None = Field(
         default=None, description="catalogued model that drafts; absent: prompt lookup (n-grams), which costs nothing"
     )
     draft_tokens: int = Field(ge=1, le=64, description="tokens drafted in each step")

@@ -47,6 +47,7 @@ from simulator.spec.service_stages import (
 __all__ = [
     "LLM",
     "LLM_ALONE",
+    "MOST_STAGES",
     "SERVICE_KINDS",
     "CascadeStage",
     "DetokeniseStage",
@@ -198,6 +199,9 @@ Stage = Annotated[
 ]
 """A stage of a pipeline: a service, one of the two of the LLM, or what stands in their place."""
 
+MOST_STAGES: Final = 100
+"""Stages of a pipeline."""
+
 LLM_ALONE: Final[tuple[Stage, ...]] = ("prefill", "decode")
 
 
@@ -279,8 +283,9 @@ def check_pipeline(pipeline: Sequence[Stage]) -> None:
         )
     services = services_of(pipeline)
     check_stages(services)
+    llm_names = llm_stages_of(pipeline)
     for stage in services:
-        if stage.name in llm_stages_of(pipeline):
+        if stage.name in llm_names:
             raise ValueError(f"name: {stage.name!r} is both an LLM stage and a service of the kind {stage.kind}")
     encoders = [stage.name for stage in services if isinstance(stage, EncodeStage)]
     if len(encoders) > 1:

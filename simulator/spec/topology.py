@@ -8,6 +8,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from simulator.spec.base import Spec
+from simulator.spec.file_names import LinkName
 
 
 class Level(Spec):
@@ -17,7 +18,7 @@ class Level(Spec):
     devices: int = Field(ge=1, description="accelerators that this level links, those of the levels within included")
     gb_per_s: float = Field(gt=0, description="bandwidth of one accelerator in one direction, 1e9 bytes/s, raw")
     latency_us: float = Field(ge=0, description="start-up time of one hop of a collective, microseconds")
-    link: str | None = Field(
+    link: LinkName | None = Field(
         default=None,
         min_length=1,
         description="measured kind of link (of catalog/links.yaml, or a path ending in .yaml), e.g. nvlink-h100: its "
@@ -34,7 +35,7 @@ class Level(Spec):
 class Topology(Spec):
     """Levels of links, innermost first. The accelerators of a client are neighbours and begin a domain."""
 
-    levels: tuple[Level, ...] = Field(min_length=1, description="levels of links, innermost first")
+    levels: tuple[Level, ...] = Field(min_length=1, max_length=16, description="levels of links, innermost first")
 
     @model_validator(mode="after")
     def _levels_grow(self) -> Self:

@@ -11,17 +11,17 @@ and what ``docs/workloads.md`` adds to them: several models, reasoning, sessions
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
 
 from simulator.spec.arrivals import Arrivals, RateRps
 from simulator.spec.base import Spec
 from simulator.spec.classes import RequestClass, ResolvedClass, check_class
+from simulator.spec.file_names import TracePath
 from simulator.spec.lengths import Lengths
 from simulator.spec.pipeline_plan import PipelinePlan, plan_pipelines
-from simulator.spec.stages import LLM_ALONE, Stage
+from simulator.spec.stages import LLM_ALONE, MOST_STAGES, Stage
 from simulator.spec.traits import Traits
 
 #: Requests generated where the specification names no number.
@@ -35,7 +35,7 @@ MOONCAKE_CHUNK_TOKENS: Final = 512
 class Trace(Spec):
     """A file of recorded requests, replayed as it is or at another rate."""
 
-    path: Annotated[Path, Field(strict=False)] = Field(description="file to read, relative to the working directory")
+    path: TracePath = Field(description="file to read, relative to the working directory")
     format: Literal["auto", "azure", "mooncake", "csv"] = Field(
         default="auto",
         description="azure: TIMESTAMP,ContextTokens,GeneratedTokens; mooncake: JSON lines; "
@@ -59,7 +59,9 @@ class Workload(Traits):
     """A load of requests: recorded (``trace``), or generated (``arrivals`` and ``lengths``)."""
 
     pipeline: tuple[Stage, ...] = Field(
-        default=LLM_ALONE, description="stages of every request, in order: services around prefill, decode"
+        default=LLM_ALONE,
+        max_length=MOST_STAGES,
+        description="stages of every request, in order: services around prefill, decode",
     )
     requests: int | None = Field(
         default=None,

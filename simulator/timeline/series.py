@@ -95,7 +95,7 @@ def _per_s(values: npt.NDArray[np.float64] | npt.NDArray[np.int64], log: Log) ->
 
 def _queues(result: Result, parts: tuple[Part, ...], grid: Bins, running: list[Floats]) -> list[Floats]:
     """Return for each part request-seconds in its queue, by bin: those of all that are there less those that run."""
-    stays = stays_of(result, parts, visits_of(result))
+    stays = stays_of(result, parts, visits_of(result, (grid.from_ps, grid.until_ps)))
     there = []
     for number in range(len(parts)):
         here = stays.group == number

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,8 +47,11 @@ class Stays:
     end_ps: Integers
 
 
-def visits_of(result: Result) -> Visits:
-    """Return the visits of all requests that were served."""
+def visits_by_place(result: Result) -> Iterator[Visits]:
+    """Yield the visits of all requests that were served: at the first stage of every way, at the second, and so on.
+
+    No request is twice in one of them.
+    """
     lowered = result.lowered
     memory, rows = lowered.memory, lowered.memory.requests
     number = {name: place for place, name in enumerate(lowered.plan.stages)}
@@ -57,18 +61,39 @@ def visits_of(result: Result) -> Visits:
     if not len(memory.visits):  # every way is a single stage
         stage = np.array([number[stages[0]] for stages in lowered.plan.ways], dtype=np.int64)[way]
         visits = Visits(every, stage, rows["arrival_ps"], rows["scheduled_ps"], rows["done_ps"])
-        return visits.of(rows["done_ps"] >= 0)
-    found = []
+        yield visits.of(rows["done_ps"] >= 0)
+        return
     for place in range(max(len(stages) for stages in lowered.plan.ways)):
         stage_of_way = [number[stages[place]] if place < len(stages) else -1 for stages in lowered.plan.ways]
         stage = np.array(stage_of_way, dtype=np.int64)[way]
         here = every[stage >= 0]
         start = memory.visits[here] + VISIT_FIELDS * place
         times = [memory.scratch[start + field] for field in (REACHED, STARTED, LEFT)]
-        found.append(np.stack([here, stage[here], *times]))
-    table = np.concatenate(found, axis=1)
-    table = table[:, table[2] >= 0]
-    return Visits(*table[:, np.argsort(table[0], kind="stable")])
+        visits = Visits(here, stage[here], *times)
+        yield visits.of(visits.reached_ps >= 0)
+
+
+def visits_of(result: Result, window_ps: tuple[int, int] | None = None) -> Visits:
+    """Return the visits of all requests that were served.
+
+    Parameters
+    ----------
+    result
+        Of a simulation.
+    window_ps
+        Visits that end before it or begin after it are left out, if given.
+    """
+    found = list(visits_by_place(result))
+    if window_ps is not None:
+        first, last = window_ps
+        found = [each.of((each.left_ps >= first) & (each.reached_ps <= last)) for each in found]
+    if len(found) == 1:
+        return found[0]
+    request = np.concatenate([each.request for each in found])
+    order = np.argsort(request, kind="stable")
+    fields = ("stage", "reached_ps", "started_ps", "left_ps")
+    others = (np.concatenate([getattr(each, field) for each in found])[order] for field in fields)
+    return Visits(request[order], *others)
 
 
 def stays_of(result: Result, parts: tuple[Part, ...], visits: Visits) -> Stays:

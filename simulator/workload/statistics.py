@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from simulator.errors import SpecError, unknown_name
+from simulator.files import opened
 from simulator.spec.arrivals import SHIPPED_STATISTICS
 from simulator.spec.base import Spec
 from simulator.spec.distributions import MAX_TOKENS
@@ -256,11 +257,16 @@ def load_statistics(name: str) -> TraceStatistics:
     """
     if not name.endswith(".json"):
         return _shipped(name)
+    with opened(name, "statistics") as path:
+        return _of_file(path, name)
+
+
+def _of_file(path: Path, name: str) -> TraceStatistics:
     try:
-        return TraceStatistics.parse(json.loads(Path(name).read_text(encoding="utf-8")), source=name)
+        return TraceStatistics.parse(json.loads(path.read_text(encoding="utf-8")), source=name)
     except OSError as error:
         raise SpecError(f"{name}: {error.strerror or error}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         if isinstance(error, SpecError):
             raise
         raise SpecError(f"{name}: not valid JSON: {error}") from None

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.errors import SpecError
+from simulator.files import confined, named_file, quoted
 from simulator.spec.distributions import MAX_TOKENS
 from simulator.spec.workload import MOONCAKE_CHUNK_TOKENS, Trace
 from simulator.workload.hashed_chunks import Hashes, prefixes_of
@@ -47,6 +48,13 @@ _TIMESTAMP: Final = re.compile(
     r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d(?:\.\d{1,9})?)(?:Z|([+-])(\d\d):?(\d\d))?", re.ASCII
 )
 _WHOLE: Final = re.compile(r"[+-]?\d{1,18}", re.ASCII)
+
+
+class TraceFile(NamedTuple):
+    """Where a file lies, and what errors call it."""
+
+    path: Path
+    name: str
 
 
 class _Rows(NamedTuple):
@@ -85,7 +93,8 @@ def read_trace(trace: Trace, *, requests: int | None = None) -> Requests:
     SpecError
         If the file cannot be used, or nothing is left of it.
     """
-    whole = read_trace_file(trace.path, file_format=trace.format, prefixes=trace.prefixes)
+    file = named_file(trace.path, "trace")
+    whole = read_trace_file(file, file_format=trace.format, prefixes=trace.prefixes, called=str(trace.path))
     arrival_s = whole.arrival_ps / PS_PER_S
     end_s = math.inf if trace.duration_s is None else trace.start_s + trace.duration_s
     first, last = (int(each) for each in np.searchsorted(arrival_s, (trace.start_s, end_s)))
@@ -112,7 +121,11 @@ def read_trace(trace: Trace, *, requests: int | None = None) -> Requests:
 
 
 def read_trace_file(
-    path: str | Path, *, file_format: Literal["auto"] | TraceFormat = "auto", prefixes: bool = False
+    path: str | Path,
+    *,
+    file_format: Literal["auto"] | TraceFormat = "auto",
+    prefixes: bool = False,
+    called: str | None = None,
 ) -> Requests:
     """Read a whole trace file.
 
@@ -124,6 +137,8 @@ def read_trace_file(
         ``"auto"`` tells the format from the first line.
     prefixes
         Whether to read which prompts begin alike; only a Mooncake trace says so.
+    called
+        Name of the file in errors; its path if absent.
 
     Raises
     ------
@@ -131,22 +146,23 @@ def read_trace_file(
         One line with the file, and where a row is at fault its number (without header and blank lines, from
         1), its line in the file and the column.
     """
-    path = Path(path)
+    name = str(Path(path)) if called is None else called
+    file = TraceFile(Path(path), name)
     try:
-        known = _format_of(path, file_format)
+        known = _format_of(file, file_format)
         if prefixes and known != "mooncake":
-            raise SpecError(f"{path}: prefixes: only a mooncake trace has {_HASHES}, given the format {known}")
-        rows = _read_fast(path, known, hashes=prefixes)
+            raise SpecError(f"{name}: prefixes: only a mooncake trace has {_HASHES}, given the format {known}")
+        rows = _read_fast(file, known, hashes=prefixes)
         if rows is None or not _allowed(rows):
-            rows = _read_by_row(path, known, hashes=prefixes)
+            rows = _read_by_row(file, known, hashes=prefixes)
     except OSError as error:
-        raise SpecError(f"{path}: {error.strerror or error}") from None
+        raise SpecError(f"{name}: {error.strerror or error}") from None
     except UnicodeDecodeError:
-        raise SpecError(f"{path}: not a UTF-8 text file") from None
+        raise SpecError(f"{name}: not a UTF-8 text file") from None
     span_s = (float(rows.times.max()) - float(rows.times.min())) * (_UNIT_PS[known] / PS_PER_S)
     if span_s > MAX_DURATION_S:
         column = COLUMNS[known][0]
-        raise SpecError(f"{path}: column {column}: the trace spans {span_s / 86_400:.4g} days, at most 90")
+        raise SpecError(f"{name}: column {column}: the trace spans {span_s / 86_400:.4g} days, at most 90")
     # Shift before scaling: the time since 1970 in picoseconds does not fit int64.
     arrival_ps = np.rint((rows.times - rows.times.min()) * _UNIT_PS[known]).astype(np.int64)
     shared = prefixes_of(rows.hashes, rows.prompt_tokens, MOONCAKE_CHUNK_TOKENS) if rows.hashes else None
@@ -155,12 +171,17 @@ def read_trace_file(
     )
 
 
-def _format_of(path: Path, wanted: Literal["auto"] | TraceFormat) -> TraceFormat:
+def format_of(path: str | Path, *, called: str | None = None) -> TraceFormat:
+    """Return the format of a trace file, told from its first line; see :func:`read_trace_file`."""
+    return _format_of(TraceFile(Path(path), str(path) if called is None else called), "auto")
+
+
+def _format_of(given: TraceFile, wanted: Literal["auto"] | TraceFormat) -> TraceFormat:
     """Return the format of a file from its first line that is not blank."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with given.path.open(encoding="utf-8-sig", newline="") as file:
         first = next((line.strip() for line in file if line.strip()), None)
     if first is None:
-        raise SpecError(f"{path}: the file is empty")
+        raise SpecError(f"{given.name}: the file is empty")
     found: TraceFormat | None = None
     if first.startswith("{"):
         found = "mooncake"
@@ -170,20 +191,25 @@ def _format_of(path: Path, wanted: Literal["auto"] | TraceFormat) -> TraceFormat
             if set(COLUMNS[each]) <= set(header):
                 found = each
     if found is None:
-        raise SpecError(f"{path}: unknown header {first[:80]!r}; {_ACCEPTED}")
+        raise SpecError(f"{given.name}: unknown header {quoted(first[:80])}; {_ACCEPTED}")
     if wanted not in ("auto", found):
-        raise SpecError(f"{path}: format: given {wanted}, but the first line is {first[:80]!r}; {_ACCEPTED}")
+        raise SpecError(
+            f"{given.name}: format: given {wanted}, but the first line is {quoted(first[:80])}; {_ACCEPTED}"
+        )
     return found
 
 
 def _header(line: str) -> list[str]:
-    return [cell.strip() for cell in next(csv.reader([line]))]
+    try:
+        return [cell.strip() for cell in next(csv.reader([line]))]
+    except csv.Error:  # a cell beyond all measure
+        return []
 
 
 # The fast way
 
 
-def _read_fast(path: Path, known: TraceFormat, *, hashes: bool = False) -> _Rows | None:
+def _read_fast(file: TraceFile, known: TraceFormat, *, hashes: bool = False) -> _Rows | None:
     """Return the columns as Arrow reads them, None if it cannot."""
     import pyarrow as pa
 
@@ -195,7 +221,7 @@ def _read_fast(path: Path, known: TraceFormat, *, hashes: bool = False) -> _Rows
         if hashes:
             types[_HASHES] = pa.list_(pa.int64())
         try:
-            table = _arrow_json(path, types) if known == "mooncake" else _arrow_csv(path, types)
+            table = _arrow_json(file.path, types) if known == "mooncake" else _arrow_csv(file.path, types)
             columns = [table.column(name) for name in types]
             if any(column.null_count for column in columns):
                 return None
@@ -247,10 +273,10 @@ def _allowed(rows: _Rows) -> bool:
 # The plain way
 
 
-def _read_by_row(path: Path, known: TraceFormat, *, hashes: bool = False) -> _Rows:
+def _read_by_row(file: TraceFile, known: TraceFormat, *, hashes: bool = False) -> _Rows:
     """Return the columns, or raise for the first cell that is not allowed."""
     columns = COLUMNS[known]
-    records = _json_records(path) if known == "mooncake" else _csv_records(path, columns)
+    records = _json_records(file) if known == "mooncake" else _csv_records(file, columns)
     time_of: Callable[[object], float] = _nanoseconds if known == "azure" else _number
     times: list[float] = []
     prompts: list[int] = []
@@ -270,9 +296,9 @@ def _read_by_row(path: Path, known: TraceFormat, *, hashes: bool = False) -> _Ro
                 ids += _whole_numbers(record.hashes)
                 offsets.append(len(ids))
         except ValueError as error:
-            raise SpecError(f"{_at(path, record.row, record.line)}, column {column}: {error}") from None
+            raise SpecError(f"{_at(file, record.row, record.line)}, column {column}: {error}") from None
     if not times:
-        raise SpecError(f"{path}: the file holds a header and no row")
+        raise SpecError(f"{file.name}: the file holds a header and no row")
     whole = np.int64 if known == "azure" else np.float64
     return _Rows(
         np.array(times, whole),
@@ -282,37 +308,38 @@ def _read_by_row(path: Path, known: TraceFormat, *, hashes: bool = False) -> _Ro
     )
 
 
-def _at(path: Path, row: int, line: int) -> str:
-    return f"{path}: row {row} (line {line})"
+def _at(file: TraceFile, row: int, line: int) -> str:
+    return f"{file.name}: row {row} (line {line})"
 
 
-def _csv_records(path: Path, columns: Columns) -> Iterator[_Record]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file)
+def _csv_records(file: TraceFile, columns: Columns) -> Iterator[_Record]:
+    with file.path.open(encoding="utf-8-sig", newline="") as text:
+        reader = csv.reader(text)
         lines = ((reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells))
         try:
             header = [cell.strip() for cell in next(lines)[1]]
             places = [header.index(column) for column in columns]
             for row, (line, cells) in enumerate(lines, start=1):
                 if len(cells) < len(header):
+                    column = quoted(header[len(cells)]) if confined() else header[len(cells)]
                     raise SpecError(
-                        f"{_at(path, row, line)}, column {header[len(cells)]}: missing: the row has "
+                        f"{_at(file, row, line)}, column {column}: missing: the row has "
                         f"{len(cells)} of {len(header)} columns; is the file cut off?"
                     )
                 if len(cells) > len(header):
                     raise SpecError(
-                        f"{_at(path, row, line)}: the row has {len(cells)} columns, the header {len(header)}"
+                        f"{_at(file, row, line)}: the row has {len(cells)} columns, the header {len(header)}"
                     )
                 time, prompt, output = (cells[place] for place in places)
                 yield _Record(row, line, (time, prompt, output))
         except csv.Error as error:
-            raise SpecError(f"{path}: line {reader.line_num}: {error}") from None
+            raise SpecError(f"{file.name}: line {reader.line_num}: {error}") from None
 
 
-def _json_records(path: Path) -> Iterator[_Record]:
+def _json_records(file: TraceFile) -> Iterator[_Record]:
     row = 0
-    with path.open(encoding="utf-8-sig") as file:
-        for line, text in enumerate(file, start=1):
+    with file.path.open(encoding="utf-8-sig") as lines:
+        for line, text in enumerate(lines, start=1):
             if not text.strip():
                 continue
             row += 1
@@ -320,11 +347,13 @@ def _json_records(path: Path) -> Iterator[_Record]:
                 found = json.loads(text)
             except json.JSONDecodeError as error:
                 raise SpecError(
-                    f"{_at(path, row, line)}: not a whole JSON object "
+                    f"{_at(file, row, line)}: not a whole JSON object "
                     f"(character {error.colno}: {error.msg}); is the file cut off?"
                 ) from None
+            except (ValueError, RecursionError):
+                raise SpecError(f"{_at(file, row, line)}: nested too deeply, or a number of too many digits") from None
             if not isinstance(found, dict):
-                raise SpecError(f"{_at(path, row, line)}: not a JSON object, given {text.strip()[:40]!r}")
+                raise SpecError(f"{_at(file, row, line)}: not a JSON object, given {quoted(text.strip()[:40])}")
             time, prompt, output = (found.get(name) for name in COLUMNS["mooncake"])
             yield _Record(row, line, (time, prompt, output), found.get(_HASHES))
 
@@ -339,7 +368,7 @@ def _nanoseconds(cell: object) -> int:
         date, time, sign, hours, minutes = found.groups()
         instant = int(np.datetime64(f"{date}T{time}", "ns").astype(np.int64))
     except ValueError:
-        raise ValueError(f"must be a timestamp such as 2023-11-16 18:15:46.6805900, given {cell!r}") from None
+        raise ValueError(f"must be a timestamp such as 2023-11-16 18:15:46.6805900, given {quoted(cell, 60)}") from None
     if sign is None:
         return instant
     offset_s = (int(hours) * 60 + int(minutes)) * 60
@@ -351,7 +380,7 @@ def _number(cell: object) -> float:
         if cell is None or isinstance(cell, bool | list | dict):
             raise ValueError
         value = float(cell)  # type: ignore[arg-type]
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ValueError(f"must be a number, given {_shown(cell)}") from None
     if not math.isfinite(value):
         raise ValueError(f"must be finite, given {_shown(cell)}")
@@ -382,4 +411,4 @@ def _whole_numbers(cell: object) -> list[int]:
 def _shown(cell: object) -> str:
     if cell is None:
         return "nothing"
-    return repr(cell)[:60] if cell != "" else "an empty cell"
+    return quoted(cell, 60) if cell != "" else "an empty cell"

@@ -18,7 +18,7 @@ from simulator.spec.workload import Workload
 from simulator.workload import Prefixes, Requests, build_requests, read_trace_file
 from simulator.workload.generate import _adapters, _classes_of
 from simulator.workload.shared_text import SystemPrompts
-from simulator.workload.traces import _read_by_row, _read_fast
+from simulator.workload.traces import TraceFile, _read_by_row, _read_fast
 
 LOAD: dict[str, Any] = {
     "requests": 2000,
@@ -304,7 +304,10 @@ def test_the_real_hashes_are_read_right_and_fast(name: str, reference: Path) -> 
         requests = read_trace_file(path, prefixes=True)
         times_s.append(perf_counter() - start_s)
     assert min(times_s) <= 0.150  # measured: 47 ms for 12 031 rows, 285 000 hashes
-    fast, plain = (reader(path, "mooncake", hashes=True).hashes for reader in (_read_fast, _read_by_row))  # type: ignore[operator, union-attr]
+    fast, plain = (
+        reader(TraceFile(path, path.name), "mooncake", hashes=True).hashes  # type: ignore[operator, union-attr]
+        for reader in (_read_fast, _read_by_row)
+    )
     assert all(np.array_equal(a, b) for a, b in zip(fast, plain, strict=True))
     # Against the plain meaning of the file.
     prefixes = prefixes_of(requests)

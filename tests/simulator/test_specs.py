@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from simulator import SLO, Deployment, SpecError, Workload, catalog, simulate
+from simulator.performance.engine_defaults import resolved
 from simulator.performance.memory import DoesNotFit
 from simulator.spec import Spec
 
@@ -355,7 +357,7 @@ def test_round_trips(spec: type[Spec], data: dict[str, Any], tmp_path: Path) -> 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    name=st.text(min_size=1, max_size=20),
+    name=st.text(st.characters(exclude_characters="\0"), min_size=1, max_size=20),
     rate=st.floats(1e-9, 1e9, allow_nan=False),
     share=st.floats(1e-6, 1, allow_nan=False),
     batch=st.integers(1, 65536),
@@ -386,7 +388,7 @@ def test_any_value_survives_yaml(
 
 def test_defaults_are_written_out() -> None:
     """A file written by the program tells everything that was simulated, not only what the person typed."""
-    text = Deployment.parse(pool()).to_yaml()
+    text = resolved(Deployment.parse(pool())).to_yaml()
     for word in (
         "policy: chunked",
         "max_batch_requests: 256",
@@ -394,6 +396,20 @@ def test_defaults_are_written_out() -> None:
         "router: join_shortest",
     ):
         assert word in text
+
+
+@pytest.mark.parametrize("engine", ["vllm-0.15", "sglang-0.5", "trtllm-0.14"])
+@pytest.mark.parametrize("set_here", [{}, {"batching": {"max_batch_requests": 8}}, {"kv_memory": {"watermark": 0.1}}])
+def test_what_is_written_reads_back_as_the_same_system(engine: str, set_here: dict[str, Any]) -> None:
+    """What nobody set is left to the engine, whose defaults differ from those of the fields; set, it stays set."""
+    deployment = Deployment.parse(pool(engine=engine, **set_here))
+    for again in (
+        Deployment.parse(yaml.safe_load(deployment.to_yaml())),
+        Deployment.parse(yaml.safe_load(resolved(deployment).to_yaml())),
+        Deployment.parse(deployment.model_dump(mode="json")),
+        Deployment.model_validate_json(deployment.model_dump_json()),
+    ):
+        assert resolved(again) == resolved(deployment)
 
 
 def test_every_catalogued_name_is_accepted() -> None:

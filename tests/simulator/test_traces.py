@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from simulator.errors import SpecError
 from simulator.spec.workload import Workload
 from simulator.workload import PS_PER_S, Requests, build_requests, read_trace_file
-from simulator.workload.traces import _read_by_row, _read_fast
+from simulator.workload.traces import TraceFile, _read_by_row, _read_fast
 
 AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
 AZURE_ROW = "2023-11-16 18:15:46.6805900,374,44\n"
@@ -188,7 +188,7 @@ def test_both_readers_agree_on_the_real_traces(reference: Path) -> None:
     assert len(files) == 4
     for path in files:
         known = "mooncake" if path.suffix == ".jsonl" else "azure"
-        fast, plain = _read_fast(path, known), _read_by_row(path, known)
+        fast, plain = (read(TraceFile(path, path.name), known) for read in (_read_fast, _read_by_row))
         assert fast is not None
         assert all(np.array_equal(a, b) for a, b in zip(fast, plain, strict=True))
 
