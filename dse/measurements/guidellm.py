@@ -25,6 +25,8 @@ from simulator.errors import SpecError
 
 LATENCIES: Final = {"time_to_first_token_ms": ("ttft", 1e-3), "request_latency": ("e2e", 1.0)}
 THROUGHPUTS: Final = {"requests_per_second": "requests_per_s", "output_tokens_per_second": "output_tokens_per_s"}
+REPLAY: Final = "trace"
+"""Strategy that sends requests at the times of a file."""
 PERCENTILES: Final = ("p50", "p90", "p95", "p99")
 
 
@@ -54,6 +56,7 @@ def read_guidellm(report: Mapping[str, Any], file: Path, given: Given) -> list[M
 
 def _run(benchmark: Mapping[str, Any], source: str, file: Path, given: Given) -> MeasuredRun | None:
     users, rate, cv = _load(benchmark, source)
+    replayed = _strategy(benchmark, source)[0] == REPLAY
     if given.concurrency is not None or given.rate_rps is not None:
         users, rate = given.concurrency, given.rate_rps or inf
     metrics = benchmark.get("metrics") or {}
@@ -61,7 +64,8 @@ def _run(benchmark: Mapping[str, Any], source: str, file: Path, given: Given) ->
     count = _statistic(metrics, "request_latency", source).get("count")
     if not answered and not count:
         return None
-    label = f"{rate:g}/s" if rate < inf else f"{users} users" if users else "all at once"
+    unpaced = "as recorded" if replayed else "all at once"
+    label = f"{rate:g}/s" if rate < inf else f"{users} users" if users else unpaced
     notes: list[str] = []
     cut = (benchmark.get("requests") or {}).get("incomplete") or []
     if cut:
@@ -69,6 +73,8 @@ def _run(benchmark: Mapping[str, Any], source: str, file: Path, given: Given) ->
     if answered and (count is None or len(answered) >= number(count, "metrics.request_latency.count", source)):
         records = _records(answered, source)
         requests, found = records.requests(users if rate == inf else None), records.figures()
+    elif replayed:
+        raise SpecError(f"{source}.requests: holds a sample of a replayed trace; write the report with all requests")
     else:
         requests, found = _drawn(metrics, Load(int(count or 0), 1, 1, rate, cv, users), source)
         notes.append("every request has the mean lengths: the report does not hold all requests")
@@ -147,17 +153,18 @@ def _statistic(metrics: Mapping[str, Any], name: str, source: str) -> Mapping[st
     return successful if isinstance(successful, dict) else {}
 
 
-def _load(benchmark: Mapping[str, Any], source: str) -> tuple[int | None, float, float]:
-    """Return users, rate and coefficient of variation of the gaps."""
-    strategy: Any = None
+def _strategy(benchmark: Mapping[str, Any], source: str) -> tuple[object, Mapping[str, Any]]:
+    """Return how requests were paced: the kind of strategy, and the strategy."""
     for place in ("config", "args"):
         holder = benchmark.get(place)
-        if isinstance(holder, dict) and isinstance(holder.get("strategy"), dict):
-            strategy = holder["strategy"]
-            break
-    if strategy is None:
-        raise SpecError(f"{source}: config.strategy (or args.strategy): missing")
-    kind = strategy.get("type_") or strategy.get("type")
+        if isinstance(holder, dict) and isinstance(strategy := holder.get("strategy"), dict):
+            return strategy.get("type_") or strategy.get("type"), strategy
+    raise SpecError(f"{source}: config.strategy (or args.strategy): missing")
+
+
+def _load(benchmark: Mapping[str, Any], source: str) -> tuple[int | None, float, float]:
+    """Return users, rate and coefficient of variation of the gaps."""
+    kind, strategy = _strategy(benchmark, source)
     if kind == "synchronous":
         return 1, inf, 1.0
     if kind == "concurrent":
@@ -169,6 +176,10 @@ def _load(benchmark: Mapping[str, Any], source: str) -> tuple[int | None, float,
     if kind in ("constant", "poisson", "async"):
         rate = number(strategy.get("rate"), "strategy.rate", source)
         return None, rate, 1.0 if kind == "poisson" else 0.0
+    if kind == REPLAY:
+        # The times at which requests were sent are in the report.
+        return None, inf, 1.0
     raise SpecError(
-        f"{source}: strategy.type_: given {kind!r}; allowed: synchronous, concurrent, throughput, constant, poisson"
+        f"{source}: strategy.type_: given {kind!r}; allowed: synchronous, concurrent, throughput, constant, poisson, "
+        f"{REPLAY}"
     )

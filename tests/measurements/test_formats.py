@@ -326,6 +326,22 @@ def test_guidellm_requests(place: str, request_: dict[str, Any], kind: str, tmp_
     assert any("cut off" in note for note in run.notes)
 
 
+def test_guidellm_replays_a_trace(tmp_path: Path) -> None:
+    """The times at which requests were sent are the load; a sample of them is none."""
+    later = {**NEW, "request_start_time": 103.5, "request_end_time": 103.75}
+    benchmark: dict[str, Any] = {
+        "config": {"strategy": {"type_": "trace"}},
+        "metrics": {"request_latency": summary(0.25, 2)},
+        "requests": {"successful": [NEW, later]},
+    }
+    run = only(written(tmp_path, "benchmarks.json", {"benchmarks": [benchmark]}))
+    assert run.labels["load"] == "as recorded"
+    assert run.requests.arrival_ps.tolist() == [0, 3.5 * PS_PER_S]
+    benchmark["metrics"] = {"request_latency": summary(0.25, 60)}
+    with pytest.raises(SpecError, match=r"benchmarks\.0\.requests: holds a sample"):
+        read_runs(written(tmp_path, "sampled.json", {"benchmarks": [benchmark]}), DEPLOYMENT)
+
+
 def test_guidellm_sweep_without_requests(tmp_path: Path) -> None:
     strategies = [
         {"type_": "synchronous"},

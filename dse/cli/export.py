@@ -1,0 +1,124 @@
+"""``dse export``: a design as files that deploy it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dse.cli.console import out
+from dse.cli.overrides import change_workload
+
+if TYPE_CHECKING:
+    from simulator import Deployment, Workload
+
+ALL = "all"
+
+
+def export(
+    source: Annotated[Path, typer.Argument(help="folder of a run, or a deployment (.yaml)")],
+    to: Annotated[str, typer.Option(help="vllm, sglang, kubernetes, llm-d, dynamo, ray-serve or all")] = "vllm",
+    folder: Annotated[Path, typer.Option("--out", "-o", help="folder for the files")] = Path("deploy"),
+    design: Annotated[
+        int | None,
+        typer.Option(help="number of a design of the run (see its front.csv)", show_default="the recommended"),
+    ] = None,
+    load: Annotated[
+        bool, typer.Option("--load", help="also what replays the workload, for vllm bench serve and GuideLLM")
+    ] = False,
+    requests: Annotated[int | None, typer.Option(help="with --load: number of requests")] = None,
+    rate: Annotated[float | None, typer.Option(help="with --load: mean rate of requests, per second")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace files that are there")] = False,
+) -> None:
+    """Write files that deploy a design, and say what they do not hold.
+
+    Every argument has the field of the design that it comes from behind it. What a target cannot express, and what the
+    design leaves to it, is printed and written to NOTES.md.
+
+    **Examples**
+
+        dse export runs/chat --to vllm
+
+        dse export runs/chat --design 3 --to all --out deploy
+
+        dse export deployment.yaml --to kubernetes
+
+        dse export runs/chat --to vllm --load --requests 1000
+    """
+    from dse.export import TARGETS
+    from dse.export import export as write
+    from dse.output import write_whole
+    from simulator import SpecError
+    from simulator.errors import unknown_name
+
+    if to != ALL and to not in TARGETS:
+        raise unknown_name("--to", to, [*TARGETS, ALL])
+    if not load and (requests is not None or rate is not None):
+        raise SpecError("--requests, --rate: only with --load")
+    deployment, workload = _chosen(source, design)
+    targets = list(TARGETS) if to == ALL else [to]
+    files: dict[str, str] = {}
+    notes: dict[str, tuple[str, ...]] = {}
+    for target in targets:
+        found = write(deployment, target)
+        within = f"{target}/" if to == ALL else ""
+        files |= {f"{within}{name}": text for name, text in found.files.items()}
+        notes[target] = found.notes
+    if load:
+        from dse.export.load import export_load
+
+        if workload is None:
+            raise SpecError(f"--load: {source} holds no workload; give the folder of a run, or a page with both")
+        replay = export_load(deployment, change_workload(workload, rate=rate, requests=requests))
+        files |= {f"load/{name}": text for name, text in replay.files.items()}
+        notes["load"] = replay.notes
+    files["NOTES.md"] = _page(notes)
+    there = [name for name in files if (folder / name).exists()]
+    if there and not overwrite:
+        raise SpecError(f"{folder}: holds {', '.join(there[:5])}; replace them with --overwrite, or use another --out")
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, lambda place, text=text: place.write_text(text, encoding="utf-8"))  # type: ignore[misc]
+        if path.suffix == ".sh":
+            path.chmod(0o755)
+    _show(folder, files, notes)
+
+
+def _chosen(source: Path, number: int | None) -> tuple[Deployment, Workload | None]:
+    """Return the deployment to export, and the workload that it is for."""
+    from dse.cli.described import described_deployment
+    from simulator import SpecError
+
+    if not source.is_dir():
+        if number is not None:
+            raise SpecError(f"--design: for the folder of a run, given {source}")
+        return described_deployment(source)
+    from dse.output import load
+
+    result = load(source)
+    workload = result.spec.cases[0].workload
+    if number is None:
+        if result.recommended is None:
+            raise SpecError(f"{source}: no design keeps every promise; choose one: --design NUMBER (trials.parquet)")
+        return result.deployment(result.recommended), workload
+    if not 0 <= number < len(result.evaluations):
+        raise SpecError(f"--design: no {number} in {source}; designs: 0 to {len(result.evaluations) - 1}")
+    return result.deployment(result.evaluations[number]), workload
+
+
+def _page(notes: dict[str, tuple[str, ...]]) -> str:
+    parts = ["What these files do not hold, or hold in another way\n"]
+    for target, sentences in notes.items():
+        parts.append(f"\n## {target}\n\n" + "".join(f"- {each}\n" for each in sentences))
+    return "# " + "".join(parts)
+
+
+def _show(folder: Path, files: dict[str, str], notes: dict[str, tuple[str, ...]]) -> None:
+    for name in files:
+        out.print(str(folder / name), markup=False, soft_wrap=True)
+    for target, sentences in notes.items():
+        out.print(f"\n{target}:", markup=False)
+        for each in sentences:
+            out.print(f"- {each}", markup=False, soft_wrap=True)

@@ -1,0 +1,56 @@
+"""A deployment as files for a target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from dse.export.dynamo import export_dynamo
+from dse.export.exported import Account, Exported
+from dse.export.kubernetes import export_kubernetes
+from dse.export.llm_d import export_llm_d
+from dse.export.physical import tell_of_deployment
+from dse.export.ray_serve import export_ray_serve
+from dse.export.scripts import export_scripts
+from simulator import Deployment
+from simulator.errors import unknown_name
+from simulator.performance.engine_defaults import resolved
+
+__all__ = ["TARGETS", "Exported", "export"]
+
+TARGETS: Final[Mapping[str, Callable[[Account], dict[str, str]]]] = {
+    "vllm": lambda account: export_scripts(account, "vllm"),
+    "sglang": lambda account: export_scripts(account, "sglang"),
+    "kubernetes": export_kubernetes,
+    "llm-d": export_llm_d,
+    "dynamo": export_dynamo,
+    "ray-serve": export_ray_serve,
+}
+"""What writes the files of each target."""
+
+
+def export(deployment: Deployment, target: str) -> Exported:
+    """Return the files that deploy a design, and what they do not say.
+
+    Parameters
+    ----------
+    deployment
+        A deployment; what it leaves to its engine is taken from the engine's profile.
+    target
+        One of :data:`TARGETS`.
+
+    Raises
+    ------
+    SpecError
+        If there is no such target, or the deployment names a model or an accelerator that is not catalogued.
+    """
+    if target not in TARGETS:
+        raise unknown_name("target", target, TARGETS)
+    account = Account(resolved(deployment))
+    files = TARGETS[target](account)
+    if all(pool.role == "both" for pool in deployment.pools):
+        # Nothing is handed over, so that the rule for it says nothing.
+        account.express("handover_router", "handover_scope")
+    tell_of_deployment(account, target)
+    account.close(target)
+    return Exported(files, tuple(account.notes), frozenset(account.expressed), frozenset(account.told))
