@@ -71,6 +71,12 @@ class Evaluation:
         """Whether every promise and limit holds."""
         return all(violation <= 0 for violation in self.constraints.values())
 
+    @property
+    def broken(self) -> list[str]:
+        """What is broken, the worst first: promises and limits by name, else why there is no simulation."""
+        names = [name for name, violation in self.constraints.items() if violation > 0]
+        return sorted(names, key=lambda name: -self.constraints[name])
+
     def to_json(self) -> dict[str, Any]:
         """Return plain data from which :meth:`from_json` makes the same record."""
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -35,10 +36,10 @@ class Prices:
         """Refuse unknown devices and negative prices."""
         for name, price in self.usd_per_hour.items():
             catalog.device(name)
-            if not price >= 0:
+            if not 0 <= price < math.inf:
                 raise SpecError(f"prices: {name}: must be at least 0 USD per hour, given {price}")
         per_kwh = self.electricity_usd_per_kwh
-        if not per_kwh >= 0:
+        if not 0 <= per_kwh < math.inf:
             raise SpecError(f"prices: electricity: must be at least 0 USD per kWh, given {per_kwh}")
 
     def of(self, device: str) -> float:

@@ -129,9 +129,11 @@ class StudyResult:
         shares, share, found = np.zeros(len(self.simulated)), 0.0, np.zeros((0, all_points.shape[1]))
         for index, evaluation in enumerate(self.simulated):
             if evaluation.feasible:
-                found = np.vstack([found, self._losses([evaluation])])
-                found = found[non_dominated(found)]
-                share = relative_hypervolume(found, ideal, reference)
+                point = self._losses([evaluation])
+                if not (found <= point).all(axis=1).any():  # else it adds nothing
+                    found = np.vstack([found, point])
+                    found = found[non_dominated(found)]
+                    share = relative_hypervolume(found, ideal, reference)
             shares[index] = share
         return shares
 

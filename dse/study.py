@@ -247,6 +247,7 @@ def run_study(
     backend: str = "loky",
     scheduler: str | None = None,
     storage: str | None = None,
+    store: Store | None = None,
     say: Callable[[str], None] | None = None,
 ) -> StudyResult:
     """Search a study's space and return what was found.
@@ -268,6 +269,8 @@ def run_study(
         cluster.
     storage
         URL of a database in which finished trials are shared with other machines that run the same study.
+    store
+        Instead of ``journal`` and ``storage``: where finished trials are kept, opened by the caller, who closes it.
     say
         Told, in one line each, of what is waited for; the logger ``dse`` if absent.
 
@@ -297,7 +300,7 @@ def run_study(
     if requests is None:
         requests = build_load(spec)
     chosen: tuple[Design, ...] = ()
-    if spec.budget.rehearsal and not _goes_on(journal):
+    if spec.budget.rehearsal and not _goes_on(journal, store):
         plan = spec.budget.rehearsal
         rehearsal = run_study(rehearsed(spec, plan), jobs=jobs, backend=backend, scheduler=scheduler, say=say)
         if rehearsal.interrupted:
@@ -315,26 +318,28 @@ def run_study(
         if say:
             patience = replace(patience, say=say)
         directions = [direction_of(name) for name in spec.objectives]
-        store = open_store(journal, storage, spec, directions, patience=patience)
+        opened = None if store else open_store(journal, storage, spec, directions, patience=patience)
         try:
             # Threads of linear algebra would take the processors from those who simulate.
             with (
                 threadpool_limits(1, user_api="blas"),
                 open_workers(backend, jobs, spec, load, scheduler=scheduler, patience=patience) as workers,
             ):
-                loop = _loop(spec, load, store, listener or Nobody(), chosen)
+                loop = _loop(spec, load, store or opened, listener or Nobody(), chosen)
                 loop.run(workers, interruption)
         finally:
-            if store:
-                store.close()
+            if opened:
+                opened.close()
     evaluations = tuple(sorted(loop.known.values(), key=lambda evaluation: evaluation.number))
     clock = Clock(time.perf_counter() - start, loop.proposing_s, loop.simulator_cpu_s)
     certificate = loop.search.certificate if loop.search else None
     return StudyResult(spec, evaluations, load, clock, interruption.requested, certificate)
 
 
-def _goes_on(journal: Path | None) -> bool:
-    """Tell whether a journal has trials of an earlier session, which then began where a rehearsal leads."""
+def _goes_on(journal: Path | None, store: Store | None) -> bool:
+    """Tell whether there are trials of an earlier session, which then began where a rehearsal leads."""
+    if store:
+        return bool(store.trials)
     return journal is not None and journal.exists() and journal.stat().st_size > 0
 
 

@@ -18,7 +18,24 @@ _ORDERS = {
     "priority": "by priority",
     "earliest_deadline": "earliest deadline first",
 }
-_LABELS = {"finite": "a finite value of every objective"}
+_LABELS = {
+    "finite": "a finite value of every objective",
+    "rejected": "rejected requests",
+    "span_s": "time simulated",
+    "output_tokens": "output tokens",
+    "energy_j": "energy",
+}
+USES: Final = {
+    "busy": "busy",
+    "compute": "compute",
+    "memory_bandwidth": "memory bandwidth",
+    "link": "links",
+    "kv_peak": "KV cache, peak",
+    "blocked_by_kv": "requests waited for KV",
+    "blocked_by_batch": "… for a place in the batch",
+    "blocked_by_budget": "… for the token budget",
+}
+"""Shares of a pool's time and memory (:class:`simulator.metrics.PoolUse`) in words."""
 _BRIEF = {
     "usd_per_hour": "cost",
     "usd_per_million_output_tokens": "cost per token",
@@ -110,7 +127,7 @@ def unit(name: str) -> str:
 
 def quantity(name: str, value: float) -> str:
     """Return a metric's value with its unit."""
-    if latency_of(name):
+    if latency_of(name) or name == "span_s":
         return seconds(value)
     if is_share(name):
         return percent(value)
@@ -142,6 +159,12 @@ def slo_words(slo: SLO) -> str:
 def exclusion(kind: str) -> str:
     """Return why designs were not simulated, in words."""
     return _EXCLUSIONS.get(kind, kind)
+
+
+def promise(name: str) -> str:
+    """Return a promise, a bound or what else may be broken, in words."""
+    metric = name.removesuffix("_at_most").removesuffix("_at_least")
+    return label(metric) if is_metric(metric) or metric == "finite" else exclusion(name)
 
 
 def plural(count: int, word: str) -> str:

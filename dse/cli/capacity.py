@@ -12,6 +12,7 @@ import typer
 from dse.cli.console import NOT_FEASIBLE, announce_compilation, err, out, print_whole
 from dse.cli.described import described_deployment
 from dse.cli.overrides import change_workload
+from dse.once import capacity_figures, finite, rows_of
 from simulator import SLO, Deployment, SpecError, Workload
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def capacity(
     announce_compilation()
     built = Load.of(load)
     found = _search(system, built, slos, limits, jobs)
-    figures: dict[str, Any] = _answer(found)
+    figures: dict[str, Any] = capacity_figures(found)
     tables: dict[str, pd.DataFrame] = {"tried": found.table}
     if swept is not None or page is not None:
         tables["sweep"] = _sweep(found, built, swept, page, replications, jobs)
@@ -235,7 +236,7 @@ def _of_run(
             found = Parallel(n_jobs=jobs)(
                 delayed(capacity_of)(each, built, promises, **limits) for each in designs.values()
             )
-        rows += [{**named, "design": name, **_answer(each)} for name, each in zip(designs, found, strict=True)]
+        rows += [{**named, "design": name, **capacity_figures(each)} for name, each in zip(designs, found, strict=True)]
         if asked:
             costs.append(_least_cost(designs, built, asked, promises, jobs).assign(**named))
     tables = {"designs": pd.DataFrame(rows)}
@@ -249,31 +250,8 @@ def _of_run(
         out.print()
 
 
-def _answer(found: Capacity) -> dict[str, Any]:
-    """Return the answer as plain data."""
-    interval, (low, high) = found.interval_rps, found.bracket_rps
-    price = found.usd_per_hour
-    return {
-        "rate_rps": found.rate_rps,
-        "holds_rps": low,
-        "fails_rps": high,
-        "interval_low_rps": interval.low,
-        "interval_high_rps": interval.high,
-        "limited_by": found.limited_by,
-        "holds_again_rps": list(found.holds_again_rps),
-        "usd_per_hour": price,
-        "usd_per_hour_by_rps": price / found.rate_rps if found.rate_rps else float("inf"),
-    }
-
-
 def _print_json(figures: dict[str, Any], tables: dict[str, pd.DataFrame]) -> None:
-    from dse.cli.simulate import finite
-
-    rows = {
-        name: (table.reset_index() if table.index.names[0] else table).astype(object).to_dict("records")
-        for name, table in tables.items()
-    }
-    typer.echo(json.dumps(finite({**figures, **rows}), indent=2, allow_nan=False))
+    typer.echo(json.dumps({**finite(figures), **rows_of(tables)}, indent=2, allow_nan=False))
 
 
 def _show(found: Capacity, tables: dict[str, pd.DataFrame], page: Path | None) -> None:

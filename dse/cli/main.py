@@ -11,17 +11,22 @@ from dse.cli.capacity import capacity
 from dse.cli.compare import compare
 from dse.cli.console import BAD_INPUT, err
 from dse.cli.explain import explain
+from dse.cli.export import export
 from dse.cli.fit import fit
+from dse.cli.imports import import_app
 from dse.cli.list import list_app
 from dse.cli.plan import plan
 from dse.cli.profile import profile
 from dse.cli.report import report
 from dse.cli.run import run
 from dse.cli.schema import schema
+from dse.cli.serve import serve
 from dse.cli.simulate import simulate
+from dse.cli.token import token_app
 from dse.cli.validate import validate
 from dse.cli.warmup import warmup
 from dse.cli.why import why
+from dse.cli.worker import worker
 from simulator.errors import SpecError
 
 app = typer.Typer(
@@ -43,9 +48,14 @@ app.command()(plan)
 app.command()(explain)
 app.command()(validate)
 app.add_typer(calibrate_app)
+app.command()(export)
+app.add_typer(import_app)
 app.command()(report)
 app.add_typer(list_app)
 app.command()(schema)
+app.command()(serve)
+app.command()(worker)
+app.add_typer(token_app)
 app.command()(warmup)
 app.command()(profile)
 

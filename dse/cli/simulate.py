@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -13,10 +12,11 @@ from rich.table import Table
 from dse.cli.console import NOT_FEASIBLE, announce_compilation, err, out
 from dse.cli.described import described_deployment
 from dse.cli.overrides import change_workload
+from dse.once import simulation_figures
 from dse.words import METRICS, number, seconds
 from simulator import SLO, Result, SpecError, Workload
 from simulator import simulate as run_simulation
-from simulator.performance.provenance import Provenance, provenance_of
+from simulator.performance.provenance import provenance_of
 
 
 def simulate(
@@ -103,35 +103,12 @@ def simulate(
 
         write_whole(series_out, lambda path: series(result).to_csv(path))
     if as_json:
-        pools = [
-            {**vars(use), "bottleneck": use.bottleneck, "coefficients": _coefficients(provenance_of(plan.engine))}
-            for plan, use in zip(result.lowered.pools, result.pools, strict=True)
-        ]
-        uses = {"services": [vars(use) for use in result.services], "tiers": [vars(use) for use in result.tiers]}
-        figures = {**result.summary(), "bottleneck": result.bottleneck, "pools": pools, **uses}
-        typer.echo(json.dumps(finite(figures), indent=2, allow_nan=False))
+        typer.echo(json.dumps(simulation_figures(result, slos), indent=2, allow_nan=False))
     else:
         _show(result, slos)
     if broken:
         err.print(f"missed: {', '.join(limit.name for limit in broken)}")
         raise typer.Exit(NOT_FEASIBLE)
-
-
-def _coefficients(origin: Provenance) -> dict[str, Any]:
-    """Return where a pool's times come from as JSON."""
-    return {
-        "kernels": {"calibrated": origin.kernels, "from": origin.kernels_from, "source": origin.kernels_source},
-        "engine": {"name": origin.engine, "calibrated": origin.engine_calibrated, "source": origin.engine_source},
-    }
-
-
-def finite(value: Any) -> Any:
-    """Return figures as JSON may hold them: what is not finite (latencies of rejected requests) is null."""
-    if isinstance(value, dict):
-        return {name: finite(each) for name, each in value.items()}
-    if isinstance(value, list):
-        return [finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _slo(text: str) -> SLO:

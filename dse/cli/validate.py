@@ -200,7 +200,7 @@ def error_table(found: pd.DataFrame, label: str | None = None) -> object:
 def _print_json(frame: pd.DataFrame, labels: Sequence[str]) -> None:
     import json
 
-    from dse.cli.simulate import finite
+    from dse.once import finite
     from dse.validation.errors import errors, not_simulated
 
     rows = frame.drop(columns="problem").to_dict("records")

@@ -10,6 +10,7 @@ import numpy as np
 
 from dse.words import seconds
 from simulator import Deployment, Pool, SpecError, Workload
+from simulator.lowering import check_services
 from simulator.performance.coefficients import Coefficients
 from simulator.performance.engine import Engine, engine_of
 from simulator.performance.engine_defaults import with_engine_defaults
@@ -201,7 +202,7 @@ def explain_deployment(
     Raises
     ------
     SpecError
-        If a pool is unknown or its model does not fit.
+        If a pool is unknown or its model does not fit, or services are not those of the pipeline.
     """
     conditions = conditions or Conditions()
     names = [each.name for each in deployment.pools]
@@ -215,6 +216,7 @@ def explain_deployment(
             stages = ", ".join(service.stage for service in deployment.services)
             notes.append(f"services left out ({stages}): what they do is said by the pipeline of a workload")
         else:
+            check_services(deployment.services, workload.plan.services)
             services = _services(deployment.services, workload.plan, conditions)
     return DeploymentBreakdown(
         conditions, tuple(_pool(each, conditions, steps) for each in pools), services, tuple(notes)

@@ -216,17 +216,10 @@ def front(chosen: Chosen) -> str:
 
 def use(design: Named, uses: Sequence[PoolUse]) -> str:
     """Return the table of what each pool of a design did."""
-    measures = (
-        ("Busy", "busy"),
-        ("Compute", "compute"),
-        ("Memory bandwidth", "memory_bandwidth"),
-        ("Links", "link"),
-        ("KV cache, peak", "kv_peak"),
-        ("Requests waited for KV", "blocked_by_kv"),
-        ("… for a place in the batch", "blocked_by_batch"),
-        ("… for the token budget", "blocked_by_budget"),
-    )
-    rows = [[text(title), *(bar(getattr(use, field)) for use in uses)] for title, field in measures]
+    rows = [
+        [text(title[0].upper() + title[1:]), *(bar(getattr(use, field)) for use in uses)]
+        for field, title in words.USES.items()
+    ]
     if any(pool.prefix_cache for pool in design.deployment.pools):
         rows.append([text("Prompt tokens spared by the prefix cache"), *(bar(use.cache_hits) for use in uses)])
     rows.append([text("Preemptions"), *(count(use.preemptions) for use in uses)])

@@ -7,24 +7,27 @@ Optuna tool can read the tables.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from dse.objectives import Direction
-from dse.patience import CutOff, Patience
+from dse.patience import CutOff, Outcome, Patience
 from dse.spec import StudySpec
 from dse.storage.records import EVALUATION, SESSIONS, claim_study, in_order, key_of
 from simulator import SpecError
 
 if TYPE_CHECKING:
     from optuna import Study
+    from optuna.storages import RDBStorage
     from optuna.trial import FrozenTrial
     from sqlalchemy import URL, Connection, Engine
 
 CONNECT_S: Final = 5
 """Seconds after which an attempt to connect has failed."""
+BUSY_S: Final = 30
+"""Seconds to wait while somebody else writes to a file of SQLite."""
 
 
 class Database:
@@ -40,6 +43,10 @@ class Database:
         Of the objectives.
     patience
         With a database that goes away for a while.
+    name
+        Of the study in the database; that of the specification if absent.
+    alongside
+        Called in every transaction that writes trials, before they are written; what it raises keeps them from it.
 
     Attributes
     ----------
@@ -53,30 +60,36 @@ class Database:
     """
 
     def __init__(
-        self, url: str, spec: StudySpec, directions: Sequence[Direction], patience: Patience | None = None
+        self,
+        url: str,
+        spec: StudySpec,
+        directions: Sequence[Direction],
+        patience: Patience | None = None,
+        *,
+        name: str | None = None,
+        alongside: Callable[[Connection], None] | None = None,
     ) -> None:
-        address = _address(url)
+        address = address_of(url)
         self.place = address.render_as_string(hide_password=True)
         self._patience = patience or Patience()
+        self._alongside = alongside
         self._designs: set[str] = set()
         self._told: set[str] = set()
         self._own_ids: set[int] = set()
         self._written_id = self._looked_id = self._seen = 0
         try:
-            # Whoever is first makes the tables and the study; who does it at the same time fails, and finds them.
-            quick = Patience(CONNECT_S, lambda _: None, self._patience.stopped)
-            self._study, self._engine = quick.until_done(lambda: _open(address, spec, directions), _collision)
+            self._study, self._engine = _together(lambda: _open(address, name or spec.name, directions), self._patience)
             claim_study(self._study, spec, f"--storage {self.place}")
         except CutOff as error:
-            raise SpecError(f"--storage {self.place}: {_first_line(error.__cause__ or error)}") from None
+            raise SpecError(f"--storage {self.place}: {first_line(error.__cause__ or error)}") from None
         except ImportError:
-            name = address.get_backend_name()
-            hint = "pip install 'dse-llm[postgresql]'" if name == "postgresql" else f"install a driver of {name}"
+            kind = address.get_backend_name()
+            hint = "pip install 'dse-llm[postgresql]'" if kind == "postgresql" else f"install a driver of {kind}"
             raise SpecError(f"--storage {self.place}: its driver is not installed: {hint}") from None
         except Exception as error:
-            if isinstance(error, SpecError) or not _of_database(error):
+            if isinstance(error, SpecError) or not of_database(error):
                 raise
-            raise SpecError(f"--storage {self.place}: {_first_line(error)}") from None
+            raise SpecError(f"--storage {self.place}: {first_line(error)}") from None
         self.session: int = self._patience.until_done(self._join, self._passing)
 
     def append(self, trial: FrozenTrial) -> None:
@@ -164,7 +177,7 @@ class Database:
         return new
 
     def _passing(self, error: Exception) -> str | None:
-        return f"{self.place}: {_first_line(error)}" if _of_database(error) else None
+        return f"{self.place}: {first_line(error)}" if of_database(error) else None
 
     def _append(self, trials: Sequence[FrozenTrial]) -> None:
         """Write trials in one transaction. After a lost connection nobody knows whether it was done: look first."""
@@ -172,6 +185,8 @@ class Database:
         from sqlalchemy import func, insert, select
 
         with self._alone() as connection:
+            if self._alongside:
+                self._alongside(connection)
             trial, attribute = models.TrialModel.__table__, models.TrialUserAttributeModel.__table__
             of_study = trial.c.study_id == self._study._study_id
             newest = (
@@ -251,7 +266,14 @@ def _utc(moment: datetime | None) -> datetime | None:
     return moment.astimezone(UTC).replace(tzinfo=None) if moment else None
 
 
-def _address(url: str) -> URL:
+def address_of(url: str) -> URL:
+    """Return the address of a database, with the driver that is used here.
+
+    Raises
+    ------
+    SpecError
+        If it is none.
+    """
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
@@ -268,20 +290,45 @@ def _address(url: str) -> URL:
     return address.set(drivername="postgresql+psycopg") if address.drivername == "postgresql" else address
 
 
-def _open(address: URL, spec: StudySpec, directions: Sequence[Direction]) -> tuple[Study, Engine]:
+def make_tables(url: str) -> None:
+    """Make Optuna's tables in a database that has none.
+
+    Raises
+    ------
+    SpecError
+        If those that are there are of another version of Optuna.
+    """
+    address = address_of(url)
+    try:
+        _together(lambda: _tables(address), Patience()).engine.dispose()
+    except RuntimeError as error:
+        raise SpecError(f"--storage {address.render_as_string(hide_password=True)}: {error}") from None
+
+
+def _together(action: Callable[[], Outcome], patience: Patience) -> Outcome:
+    """Make tables or a study. Whoever is first makes them; who does it at the same time fails, and finds them."""
+    return Patience(CONNECT_S, lambda _: None, patience.stopped).until_done(action, _collision)
+
+
+def _tables(address: URL) -> RDBStorage:
     import optuna
     from optuna.storages import RDBStorage
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    options: dict[str, Any] = {"pool_pre_ping": True}
-    if address.get_backend_name() == "postgresql":
-        options["connect_args"] = {"connect_timeout": CONNECT_S}
-    storage = RDBStorage(address.render_as_string(hide_password=False), engine_kwargs=options)
-    study = optuna.create_study(storage=storage, study_name=spec.name, directions=directions, load_if_exists=True)
+    limits = {"postgresql": {"connect_timeout": CONNECT_S}, "sqlite": {"timeout": BUSY_S}}
+    options = {"pool_pre_ping": True, "connect_args": limits.get(address.get_backend_name(), {})}
+    return RDBStorage(address.render_as_string(hide_password=False), engine_kwargs=options)
+
+
+def _open(address: URL, name: str, directions: Sequence[Direction]) -> tuple[Study, Engine]:
+    import optuna
+
+    storage = _tables(address)
+    study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
     return study, storage.engine
 
 
-def _of_database(error: Exception) -> bool:
+def of_database(error: Exception) -> bool:
     """Tell whether an error comes from the connection or the server, and not from what was written."""
     from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -302,6 +349,7 @@ def _collision(error: Exception) -> str | None:
     return "another machine prepares the database" if twice else None
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Return what a database says, without the statement."""
     cause = getattr(error.__cause__ or error, "orig", None) or error
     return str(cause).strip().split("\n")[0]

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from dse.evaluation import Evaluation, evaluate, precheck
 from dse.result import StudyResult
-from dse.spec import Limits
+from dse.spec import Limits, StudySpec
 from dse.understanding.resources import resources
 from search_spaces import Design
 from search_spaces.dimension import Value
@@ -78,10 +78,10 @@ class Difference:
     exact: bool
 
 
-def measured(result: StudyResult, evaluation: Evaluation) -> dict[str, float]:
+def measured(spec: StudySpec, evaluation: Evaluation) -> dict[str, float]:
     """Return a design's objectives and the values that its SLOs hold against their limits, by name."""
-    found = dict(zip(result.spec.objectives, evaluation.objectives, strict=True))
-    for slo in result.spec.slos:
+    found = dict(zip(spec.objectives, evaluation.objectives, strict=True))
+    for slo in spec.slos:
         found.setdefault(slo.name, (1 + evaluation.figures[f"{slo.name}_excess"]) * slo.limit_s)
     return found
 
@@ -125,7 +125,7 @@ class Between:
         evaluation = known or evaluate(design, self.spec, self.result.load)
         values = None
         if evaluation.simulated:
-            values = np.array(list(measured(self.result, evaluation).values()))
+            values = np.array(list(measured(self.spec, evaluation).values()))
             values = values if np.isfinite(values).all() else None
         if 0 < mask < (1 << len(self.players)) - 1:
             self.simulated += values is not None
@@ -236,7 +236,7 @@ def difference(result: StudyResult, first: Evaluation, second: Evaluation) -> Di
     if first.design == second.design:
         raise SpecError("both are the same design: nothing to explain")
     between = Between(result, first, second)
-    measures = [measured(result, e) for e in (first, second)]
+    measures = [measured(result.spec, e) for e in (first, second)]
     for number, each in zip(("first", "second"), measures, strict=True):
         lost = [name for name, value in each.items() if not math.isfinite(value)]
         if lost:

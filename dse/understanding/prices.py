@@ -155,18 +155,35 @@ def _bounds_prices(result: StudyResult) -> bool:
 
 
 class Contenders:
-    """The designs that can be on the front at some prices."""
+    """The designs that can be on the front at some prices.
 
-    def __init__(self, result: StudyResult) -> None:
+    Parameters
+    ----------
+    result
+        Of a study.
+    electricity
+        Whether electricity may have a price too. Then every design that keeps its promises is a contender: which ones
+        cannot come to the front is only known of the prices of devices.
+
+    Attributes
+    ----------
+    evaluations
+        The designs.
+    devices, accelerators
+        Names of what they use, and of those that are no processors.
+    """
+
+    def __init__(self, result: StudyResult, *, electricity: bool = False) -> None:
         self.result = result
         kept = [e for e in result.simulated if not _fails_otherwise(e)]
         if kept:
             reprice(kept[0], result.spec, Prices())  # refuses runs of versions that did not note their devices
-        if kept and not _bounds_prices(result):
+        if kept and not electricity and not _bounds_prices(result):
             kept = [kept[place] for place in sorted(_unbeaten(kept, result))]
         self.evaluations = tuple(kept)
-        self._used = dict.fromkeys(n.removeprefix(DEVICES) for e in kept for n in e.figures if n.startswith(DEVICES))
-        self.accelerators = tuple(n for n in self._used if isinstance(catalog.device(n), Accelerator))
+        used = (name.removeprefix(DEVICES) for e in kept for name in e.figures if name.startswith(DEVICES))
+        self.devices = tuple(dict.fromkeys(used))
+        self.accelerators = tuple(name for name in self.devices if isinstance(catalog.device(name), Accelerator))
         self._today = result.recommended
 
     def price(self, name: str) -> float:
@@ -177,8 +194,8 @@ class Contenders:
         SpecError
             If no design uses it.
         """
-        if name not in self._used:
-            known = ", ".join(sorted(self._used))
+        if name not in self.devices:
+            known = ", ".join(sorted(self.devices))
             raise SpecError(f"prices: no design that keeps every SLO uses {name!r}; used: {known}")
         return catalog.device(name).price_usd_per_hour
 

@@ -46,12 +46,6 @@ def load_at(result: StudyResult, factor: float) -> tuple[Requests, ...]:
     return tuple(at_rate(requests, requests.rate_rps * factor) for requests in result.load)
 
 
-def _broken(evaluation: Evaluation) -> list[str]:
-    """Return what a design breaks, the worst first; SLOs by name, else why there is no simulation."""
-    names = [name for name, violation in evaluation.constraints.items() if violation > 0]
-    return sorted(names, key=lambda name: -evaluation.constraints[name])
-
-
 def rate_sensitivity(
     result: StudyResult, factors: Sequence[float] = FACTORS, designs: Sequence[Evaluation] | None = None
 ) -> pd.DataFrame:
@@ -94,7 +88,7 @@ def rate_sensitivity(
                     "factor": factor,
                     "rate_rps": rate_of(result) * factor,
                     "feasible": found.feasible,
-                    "broken": ", ".join(_broken(found)),
+                    "broken": ", ".join(found.broken),
                     "least_slack": min(slacks, default=math.nan),
                     **dict(zip(result.spec.objectives, found.objectives, strict=True)),
                 }
@@ -141,7 +135,7 @@ def first_failure(result: StudyResult, evaluation: Evaluation) -> FirstFailure:
         If the design is not feasible at the study's own rate.
     """
     if not evaluation.feasible:
-        broken = ", ".join(_broken(evaluation))
+        broken = ", ".join(evaluation.broken)
         raise SpecError(f"trial {trial_of(result, evaluation)}: breaks {broken} at the study's own rate")
     base, simulations = rate_of(result), 0
     failure = ""
@@ -149,7 +143,7 @@ def first_failure(result: StudyResult, evaluation: Evaluation) -> FirstFailure:
     def fails(factor: float) -> bool:
         nonlocal simulations, failure
         simulations += 1
-        broken = _broken(evaluate(evaluation.design, result.spec, load_at(result, factor)))
+        broken = evaluate(evaluation.design, result.spec, load_at(result, factor)).broken
         failure = broken[0] if broken else failure
         return bool(broken)
 

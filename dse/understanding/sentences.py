@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from dse import words
 from dse.evaluation import Evaluation
-from dse.objectives import is_metric
 from dse.result import StudyResult, compare
 from dse.understanding.binding import NOTHING
 from dse.understanding.difference import ORDERS, Difference, order_of
@@ -136,13 +135,7 @@ def _target(result: StudyResult, trial: int) -> str:
 
 def broken(names: str) -> str:
     """Return what a design breaks, from names with commas."""
-    return ", ".join(_promise(name) for name in names.split(", ")) if names else ""
-
-
-def _promise(name: str) -> str:
-    """Return a promise, a bound or what else may be broken, in words."""
-    metric = name.removesuffix("_at_most").removesuffix("_at_least")
-    return words.label(metric) if is_metric(metric) or metric == "finite" else words.exclusion(name)
+    return ", ".join(words.promise(name) for name in names.split(", ")) if names else ""
 
 
 def failure(found: FirstFailure) -> str:
@@ -150,7 +143,7 @@ def failure(found: FirstFailure) -> str:
     rate = f"{words.number(found.kept_rps)} requests/s, {words.number(found.factor)} times the study's"
     if math.isinf(found.broken_rps):
         return f"keeps every SLO up to {rate} at least"
-    return f"keeps every SLO up to {rate}; then {_promise(found.broken)} fails first"
+    return f"keeps every SLO up to {rate}; then {words.promise(found.broken)} fails first"
 
 
 def signed(name: str, value: float) -> str:

@@ -16,7 +16,7 @@ from dse.cli.main import main
 from dse.explain import Conditions, explain_deployment
 from dse.explain.breakdown import to_json
 from dse.explain.page import render_explanation
-from simulator import Deployment, Pool, Requests, Scenario, SpecError, catalog, simulate
+from simulator import Deployment, Pool, Requests, Scenario, SpecError, Workload, catalog, simulate
 from simulator.lowering import lower
 from simulator.performance.engine import engine_of, tensor_parallel_sizes
 from simulator.performance.explanation import (
@@ -340,3 +340,13 @@ def test_the_page_is_whole_and_draws_every_operator() -> None:
     peak = roofs["data"][0]["y"][-1]
     assert all(0 < y <= peak for trace in points for y in trace["y"])
     assert json.dumps(to_json(found), allow_nan=False)
+
+
+def test_services_of_another_pipeline_are_named() -> None:
+    pool = {"model": "llama-3.1-8b", "accelerator": "h100-sxm"}
+    deployment = Deployment.parse({"pools": [pool], "services": [{"stage": "guard", "device": "l4"}]})
+    workload = Workload.parse(
+        {"arrivals": {"process": "poisson", "rate_rps": 1}, "lengths": {"statistics": "azure-2023-conversation"}}
+    )
+    with pytest.raises(SpecError, match="services: no stage 'guard' in the pipeline"):
+        explain_deployment(deployment, workload)

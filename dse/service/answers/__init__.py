@@ -1,0 +1,1 @@
+"""What the service says of a study's trials: computed from trials alone, without HTTP."""

@@ -1,0 +1,1 @@
+"""What the service keeps in its database, beside Optuna's own tables: studies, leases, traces, tokens."""

@@ -1,0 +1,1 @@
+"""Changes of the service's tables, each a file in ``versions``; run by :meth:`Database.migrate`."""

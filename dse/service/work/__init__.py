@@ -1,0 +1,1 @@
+"""Who runs studies: workers with leases, and one process for each study."""
