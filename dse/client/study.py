@@ -16,6 +16,7 @@ from dse.client.errors import NoRecommendation, StudyEnded
 from dse.client.watch import ENDED, Event, watch
 from dse.service.answers.records import (
     Comparison,
+    Explanation,
     Front,
     Simulation,
     State,
@@ -237,6 +238,11 @@ class RemoteStudy:
     def compare(self, first: int, second: int) -> Comparison:
         """Return what differs between two designs, and in what they do."""
         return Comparison.model_validate(self._json("GET", "/compare", params={"first": first, "second": second}))
+
+    def why(self, first: int, second: int) -> list[str]:
+        """Return how much each choice contributes to the difference of two designs, a sentence for each objective."""
+        answer = self._json("GET", "/why", params={"first": first, "second": second})
+        return Explanation.model_validate(answer).said
 
     def what_if(
         self,

@@ -498,7 +498,11 @@ def test_two_trials_are_compared(results: httpx.Client) -> None:
     assert (comparison["first"], comparison["second"]) == (first, second)
     assert comparison["choices"]
     assert comparison["figures"]
+    why = results.get(f"/why?first={first}&second={second}").json()
+    assert len(why["said"]) == len(results.get("/front").json()["objectives"])
     problem(results.get(f"/compare?first={first}&second=100000"), 404, "100000")
+    problem(results.get(f"/why?first={first}&second=100000"), 404, "100000")
+    problem(results.get(f"/why?first={first}&second={first}"), 422)
     problem(results.get(f"/compare?first={first}"), 422, "second")
 
 

@@ -74,6 +74,7 @@ def test_a_design_in_full(finished: RemoteStudy, tmp_path: Path) -> None:
     if len(front) > 1:
         compared = finished.compare(front.index[0], front.index[-1])
         assert {row.name for row in compared.figures} >= {"usd_per_hour"}
+        assert len(finished.why(front.index[0], front.index[-1])) == len(finished.objectives)
     cheaper = finished.what_if(usd_per_hour={best.design[ACCELERATOR]: 0.01})
     assert cheaper.devices[best.design[ACCELERATOR]] == 0.01
     report = finished.report(tmp_path / "report.html")

@@ -281,6 +281,8 @@ def test_a_study_from_the_form_to_its_export(visit: Callable[..., Visitor], serv
     compare.get_by_text("How they did").wait_for()
     assert compare.locator("td.better").count()
     visitor.picture("compare", compare)
+    compare.get_by_role("button", name="Which choices make the difference?").click()
+    compare.locator(".why li").first.wait_for()
 
     # The table is filtered, sorted, and exported.
     page.get_by_role("radio", name="All simulated").check(force=True)

@@ -92,7 +92,7 @@ def _choices(spec: StudySpec, one: Design, other: Design) -> Iterator[Row]:
 
 def _value(design: Mapping[str, object], name: str) -> str:
     value = design.get(name, "–")
-    return ("no", "yes")[value] if isinstance(value, bool) else str(value)
+    return ("no", "yes")[value] if isinstance(value, bool) else words.spoken(str(value))
 
 
 def _figures(spec: StudySpec, one: Evaluation, other: Evaluation) -> Iterator[Row]:

@@ -218,6 +218,14 @@ class Comparison(BaseModel):
     said: list[str] = Field(description="the difference in sentences")
 
 
+class Explanation(BaseModel):
+    """Which choices make the difference between two designs."""
+
+    first: int
+    second: int
+    said: list[str] = Field(description="a sentence for each objective")
+
+
 class WhatIf(BaseModel):
     """Other prices, another rate."""
 

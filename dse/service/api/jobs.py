@@ -6,8 +6,9 @@ import json
 from functools import cache
 from typing import Any
 
+from dse.service.answers.comparison import explain
 from dse.service.answers.exports import export, report_html
-from dse.service.answers.records import WhatIf
+from dse.service.answers.records import Explanation, WhatIf
 from dse.service.answers.simulation import simulation
 from dse.service.answers.study_view import StudyView
 from dse.service.answers.what_if import what_if_at_rate
@@ -48,6 +49,13 @@ def exported(url: str, id: str, name: str) -> tuple[bytes, str]:
 def simulated(spec: StudySpec, evaluation: dict[str, Any]) -> bytes:
     """Return a trial simulated again, as JSON."""
     return simulation(spec, evaluation).model_dump_json().encode()
+
+
+def explained(url: str, id: str, first: int, second: int) -> bytes:
+    """Return which choices make the difference between two trials, as JSON."""
+    spec, evaluations, _ = _read(url, id)
+    said = explain(spec, evaluations, first, second)
+    return Explanation(first=first, second=second, said=said).model_dump_json().encode()
 
 
 def at_rate(spec: StudySpec, designs: list[dict[str, Any]], today: list[int], question: WhatIf) -> bytes:

@@ -52,7 +52,26 @@ export function comparePanel(model, view, actions) {
       answer.said.length ? h("ul", { class: "said" }, answer.said.map((/** @type {string} */ text) => h("li", {}, text))) : null,
       answer.choices.length ? table("What differs", answer.choices, answer, false) : h("p", {}, "Both make the same choices."),
       table("How they did", answer.figures, answer, true),
+      answer.choices.length && answer.figures.length ? why(answer) : null,
     ];
+  }
+
+  /** Which choices matter takes simulations of designs between the two, so it is answered when asked for. @param {any} answer */
+  function why(answer) {
+    const place = h("div", { "aria-live": "polite" });
+    const ask = h("button", { type: "button" }, "Which choices make the difference?");
+    ask.addEventListener("click", async () => {
+      ask.disabled = true;
+      fill(place, h("p", { class: "note" }, "Simulating designs between the two …"));
+      try {
+        const { said } = await get(`${model.path}/why?first=${answer.first}&second=${answer.second}`);
+        fill(place, h("ul", { class: "said" }, said.map((/** @type {string} */ text) => h("li", {}, text))));
+      } catch (/** @type {any} */ error) {
+        fill(place, h("p", { class: "alarm" }, error.message));
+      }
+      ask.disabled = false;
+    });
+    return h("div", { class: "why" }, ask, place);
   }
 
   /** @param {string} caption @param {any[]} rows @param {any} answer @param {boolean} judged */

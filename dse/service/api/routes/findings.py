@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from dse.service.answers.comparison import compare
 from dse.service.answers.exports import MEDIA_TYPES
-from dse.service.answers.records import Comparison, WhatIf, WhatIfAnswer
+from dse.service.answers.records import Comparison, Explanation, WhatIf, WhatIfAnswer
 from dse.service.answers.what_if import candidates, what_if
 from dse.service.api import jobs
 from dse.service.api.answering import respond
@@ -56,6 +56,28 @@ async def compare_trials(
         return Answer.of(compare(trials.view, first, second).model_dump_json().encode())
 
     return respond(request, await service_of(request).views.answer(id, ("compare", first, second), compared))
+
+
+@router.get("/why", response_model=Explanation, responses=documented(304, 404, 409, 422))
+async def explain_difference(
+    request: Request,
+    id: str,
+    first: Annotated[int, Query(ge=0, le=MOST, description="number of a trial")],
+    second: Annotated[int, Query(ge=0, le=MOST, description="number of another")],
+) -> Response:
+    """Say how much each choice contributes to the difference of two trials; simulates designs between the two."""
+    service = service_of(request)
+
+    def known(_row: StudyRow, trials: Trials) -> None:
+        for number in (first, second):
+            trial_of(trials, number)
+
+    await service.views.read(id, known)
+
+    async def explained() -> Answer:
+        return Answer.of(await service.bench.run(jobs.explained, service.database.url, id, first, second))
+
+    return respond(request, await service.views.once(id, ("why", first, second), explained))
 
 
 @router.post(
