@@ -6,6 +6,8 @@ import json
 import logging
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -223,3 +225,15 @@ def test_two_workers_share_the_studies(settings: Settings) -> None:
     assert two
     for id in ids:
         check_whole(studies, id, [])
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this system has no groups of sessions")
+def test_a_study_gives_way_to_the_server() -> None:
+    """Niceness alone counts only within a session, and a study has its own."""
+    code = (
+        "import os, pathlib; from dse.service.work.confined import confine; "
+        "confine(parent=os.getppid(), memory_gb=8); "
+        "print(os.nice(0), pathlib.Path('/proc/self/autogroup').read_text().split()[-1])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], start_new_session=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["10", "10"], done.stderr

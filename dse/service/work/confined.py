@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Final
 
 NICENESS: Final = 10
@@ -32,6 +33,9 @@ def confine(*, parent: int, memory_gb: float, niceness: int = NICENESS) -> None:
     _end_with(parent)
     with contextlib.suppress(OSError, AttributeError):
         os.nice(niceness)
+        if os.getsid(0) == os.getpid():
+            # Linux gives every session the same share, and looks at niceness only within one.
+            Path("/proc/self/autogroup").write_text(str(niceness), encoding="ascii")
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 
