@@ -35,6 +35,8 @@ JOURNAL, STUDY, FRONT, TRIALS, REPORT = (
     "trials.parquet",
     "report.html",
 )
+MARKDOWN = "report.md"
+"""Not written by a run: by ``dse report --format markdown``."""
 
 
 @contextmanager
@@ -85,7 +87,7 @@ def claim(folder: Path, *, resume: bool, overwrite: bool, numbered: bool = False
             raise SpecError(f"{folder}: another run is using it; wait for its end or use another --out")
         if overwrite:
             held.truncate(0)
-            for name in (STUDY, FRONT, TRIALS, REPORT):
+            for name in (STUDY, FRONT, TRIALS, REPORT, MARKDOWN):
                 (folder / name).unlink(missing_ok=True)
         yield folder
     if new and journal.stat().st_size == 0:
@@ -150,6 +152,14 @@ def save_report(result: StudyResult, path: Path) -> None:
 
     page = render_report(result)
     write_whole(path, lambda target: target.write_text(page, encoding="utf-8"))
+
+
+def save_markdown(result: StudyResult, path: Path) -> None:
+    """Write the report as Markdown."""
+    from dse.report import render_markdown
+
+    text = render_markdown(result)
+    write_whole(path, lambda target: target.write_text(text, encoding="utf-8"))
 
 
 def to_json(result: StudyResult) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,22 +11,42 @@ import typer
 from dse.cli.console import announce_compilation, out
 
 
+class Format(StrEnum):
+    """Kinds of files."""
+
+    HTML = "html"
+    MARKDOWN = "markdown"
+
+
 def report(
     folder: Annotated[Path, typer.Argument(help="folder of a run, e.g. runs/chat")],
     target: Annotated[
         Path | None, typer.Option("--out", "-o", help="file to write", show_default="in the folder")
     ] = None,
+    format: Annotated[
+        Format | None,
+        typer.Option(
+            help="with figures, or sentences and tables alone", show_default="by the file's ending, else html"
+        ),
+    ] = None,
 ) -> None:
-    """Render the HTML report of a finished run again.
+    """Render the report of a finished run again, as HTML or Markdown.
 
     **Example**
 
         dse report runs/chat --out chat.html
-    """
-    from dse.output import REPORT, load, save_report
 
+        dse report runs/chat --format markdown
+    """
+    from dse.output import MARKDOWN, REPORT, load, save_markdown, save_report
+
+    kind = format or (Format.MARKDOWN if target and target.suffix in (".md", ".markdown") else Format.HTML)
     result = load(folder)
     announce_compilation()
-    path = target or folder / REPORT
-    save_report(result, path)
+    if kind is Format.MARKDOWN:
+        path = target or folder / MARKDOWN
+        save_markdown(result, path)
+    else:
+        path = target or folder / REPORT
+        save_report(result, path)
     out.print(str(path), soft_wrap=True)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from dse import words
 from dse.evaluation import Evaluation
 from dse.objectives import direction_of
 from dse.pareto import losses, scaled
@@ -19,7 +22,9 @@ from simulator.spec.slo import LatencyMetric
 Floats = npt.NDArray[np.float64]
 
 SHOWN = 12
-"""Designs with figures of their own."""
+"""Designs with figures of their own; of several workloads fewer, so that there are no more simulations than this."""
+SHOWN_AT_LEAST = 4
+"""Designs with figures of their own, however many workloads there are."""
 LEAST = 5
 """Designs shown if none is feasible."""
 
@@ -87,7 +92,8 @@ class Chosen:
 
     def __init__(self, result: StudyResult) -> None:
         self.result = result
-        self._simulations: dict[str, Result] = {}
+        self.cases = result.spec.cases
+        self._simulations: dict[tuple[str, int], Result] = {}
 
     def _named(self, prefix: str, evaluations: Sequence[Evaluation]) -> tuple[Named, ...]:
         best = self.result.recommended
@@ -119,7 +125,8 @@ class Chosen:
             return self.nearest
         rivals = [rival.design for rival in self.rivals if rival.design in self.front]
         first = [self.front.index(design) for design in (self.recommended, *rivals)]
-        picks = spread(self.scaled(self.result.front), SHOWN, first)
+        count = max(SHOWN_AT_LEAST, SHOWN // len(self.cases))
+        picks = spread(self.scaled(self.result.front), count, first)
         return tuple(self.front[i] for i in picks)
 
     @cached_property
@@ -127,11 +134,35 @@ class Chosen:
         """Short names by identity of the evaluation."""
         return {id(design.evaluation): design.tag for design in (*self.front, *self.nearest)}
 
-    def simulation(self, design: Named) -> Result:
-        """Return the full simulation of a design."""
-        if design.tag not in self._simulations:
-            self._simulations[design.tag] = self.result.simulate(design.evaluation)
-        return self._simulations[design.tag]
+    def simulation(self, design: Named, case: int = 0) -> Result:
+        """Return the full simulation of a design with one of the study's workloads."""
+        if (design.tag, case) not in self._simulations:
+            self._simulations[design.tag, case] = self.result.simulate(design.evaluation, case)
+        return self._simulations[design.tag, case]
+
+    def simulations(self, design: Named) -> tuple[Result, ...]:
+        """Return the full simulations of a design with all of the study's workloads."""
+        return tuple(self.simulation(design, case) for case in range(len(self.cases)))
+
+    def name_of(self, evaluation: Evaluation) -> str:
+        """Return a design's short name and its hardware; without a short name the hardware alone."""
+        tag = self.tags.get(id(evaluation), "")
+        return (
+            f"{tag} ({words.short(self.result.deployment(evaluation))})"
+            if tag
+            else words.short(self.result.deployment(evaluation))
+        )
+
+    @cached_property
+    def sure(self) -> dict[str, dict[str, Any]]:
+        """What replications say of designs, by what they are called there; none that share a name with another."""
+        rows = self.result.sureness.rows if self.result.sureness else ()
+        count = Counter(row["design"] for row in rows)
+        return {row["design"]: row for row in rows if count[row["design"]] == 1}
+
+    def replicated(self, design: Named) -> dict[str, Any] | None:
+        """Return what replications say of a design, a row of :class:`dse.confidence.sureness.Sureness`."""
+        return self.sure.get(words.row(design.deployment))
 
     def scaled(self, evaluations: Sequence[Evaluation]) -> Floats:
         """Return losses in units of the front's ranges, from its best values; shape (n, objectives)."""
@@ -149,8 +180,6 @@ class Chosen:
         best = self.recommended
         if best is None:
             return ()
-        from dse.words import brief
-
         names, found = self.result.spec.objectives, dict[str, Rival]()
         if len(names) == 1:
             return self._runners_up(best)
@@ -167,7 +196,10 @@ class Chosen:
             if not rank:
                 continue
             last = min(rank, key=lambda i: (values[i, column], points[i].sum()))
-            for index, role in ((rank[0], f"next with better {brief(name)}"), (last, f"best {brief(name)}")):
+            for index, role in (
+                (rank[0], f"next with better {words.brief(name)}"),
+                (last, f"best {words.brief(name)}"),
+            ):
                 design = self.front[index]
                 found.setdefault(design.tag, self._rival(design, role))
         return tuple(sorted(found.values(), key=lambda rival: int(rival.design.tag[1:])))

@@ -1,20 +1,44 @@
-"""The report: one HTML document from a study's result."""
+"""The report: one document from a study's result, in HTML or Markdown."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 from html import escape
 
 from dse import words
-from dse.library import load_study, study_names
+from dse.drawing import draw_deployment
 from dse.provenance import caveat, front_caveat
-from dse.report import figures, tables
+from dse.report import figures, origin, outlook, promises, spending, stays, summary, tables
 from dse.report.chosen import LEAST, Chosen, Named
-from dse.report.document import document, facts, plot, version_of
+from dse.report.document import Section, document, plot, version_of
 from dse.report.figures import Json
+from dse.report.markdown import markdown, plain
 from dse.result import StudyResult
-from dse.spec import Case
-from simulator import Requests
+
+KICKER = "Design-space exploration of LLM inference"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a report says, before it is a file.
+
+    Attributes
+    ----------
+    name, question, about
+        Name and question of the study as plain text; what was studied as HTML.
+    sections
+        Anchor, title and HTML of each.
+    payload
+        Figures, for the script.
+    """
+
+    name: str
+    question: str
+    about: str
+    sections: tuple[Section, ...]
+    payload: Json
 
 
 def render_report(result: StudyResult) -> str:
@@ -38,56 +62,65 @@ def render_report(result: StudyResult) -> str:
     >>> from dse.report import render_report
     >>> html = render_report(run_study("chat"))  # doctest: +SKIP
     """
+    found = contents(result)
+    return document(
+        title=f"{found.name}: design-space exploration",
+        kicker=KICKER,
+        name=found.name,
+        lede=found.question,
+        about=found.about,
+        sections=found.sections,
+        payload=found.payload,
+    )
+
+
+def render_markdown(result: StudyResult) -> str:
+    """Return the report as Markdown: the sentences and tables of :func:`render_report`, without its figures.
+
+    Parameters
+    ----------
+    result
+        As for :func:`render_report`.
+
+    Returns
+    -------
+    str
+        Markdown with tables as GitHub and MkDocs read them.
+    """
+    found = contents(result)
+    parts = [f"# {plain(found.name)}", plain(found.question), markdown(found.about)]
+    parts += [markdown(body) for _, _, body in found.sections]
+    parts.append(f"Written by dse-llm {version_of('dse-llm')}.")
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def contents(result: StudyResult) -> Contents:
+    """Return what the report of a result says, with the simulations that it takes."""
     chosen = Chosen(result)
     drawn = figures.Drawn(chosen)
     payload: Json = {"shared": {"template": figures.TEMPLATE, "designs": drawn.texts}, "figures": {}}
-    sections = [
+    best, sections = chosen.recommended, list[Section]()
+    found = outlook.outlook(chosen) if best else None
+    if best and found:
+        sections.append(("short", "In short", summary.section(chosen, found)))
+    sections += [
         ("answer", "Recommendation", _answer(chosen)),
         ("front", "Front", _front(chosen, drawn, payload)),
+    ]
+    if best and found:
+        sections += [
+            ("spending", "Cost and power", spending.section(chosen, best, payload)),
+            ("latency", "Latency", stays.section(chosen, best, payload)),
+            ("bottlenecks", "Bottlenecks", _bottlenecks(chosen, best)),
+            ("outlook", "Sensitivity", outlook.section(chosen, found, payload)),
+        ]
+    sections += [
         ("designs", "Designs", _designs(chosen, payload)),
         ("search", "Search", _search(chosen, payload)),
-        ("reproduce", "Reproduce", _reproduce(result)),
+        ("provenance", "Provenance", origin.provenance_section(chosen)),
+        ("reproduce", "Reproduce", origin.reproduce(result)),
     ]
-    name = result.spec.name
-    return document(
-        title=f"{name}: design-space exploration",
-        kicker="Design-space exploration of LLM inference",
-        name=name,
-        lede=result.spec.question,
-        about=_provenance(result),
-        sections=sections,
-        payload=payload,
-    )
-
-
-def _provenance(result: StudyResult) -> str:
-    spec, clock = result.spec, result.clock
-    excluded = len(result.evaluations) - len(result.simulated)
-    share = clock.proposing_s / clock.wall_s if clock.wall_s > 0 else 0.0
-    trials = (
-        f"{len(result.evaluations):,} distinct designs proposed, {excluded:,} excluded before simulation, "
-        f"{len(result.simulated):,} simulated, {len(result.feasible):,} feasible, {len(result.front):,} on the front"
-    )
-    stopped = " (stopped before the budget was used)" if result.interrupted else ""
-    spent = f"{words.seconds(clock.wall_s)}, {words.percent(share)} of it proposing and keeping trials"
-    simulating = f"{words.seconds(clock.simulator_cpu_s)} of processor time in the simulator"
-    versions = ", ".join(f"{package} {version_of(package)}" for package in ("dse-llm", "optuna", "numba"))
-    return facts(
-        [
-            ("Model", ", ".join(dict.fromkeys(spec.models.values()))),
-            *(
-                (f"Workload {case.name}" if len(spec.cases) > 1 else "Workload", _workload(case, requests))
-                for case, requests in zip(spec.cases, result.load, strict=True)
-            ),
-            ("Designs", trials + stopped),
-            ("Time", f"{spent}; {simulating}"),
-            ("Seed and versions", f"seed {spec.seed}, sampler {spec.sampler}; {versions}"),
-        ]
-    )
-
-
-def _workload(case: Case, requests: Requests) -> str:
-    return f"{words.workload_words(case.workload, requests)}; fingerprint {requests.fingerprint()}"
+    return Contents(result.spec.name, result.spec.question, origin.about(result), tuple(sections), payload)
 
 
 def _tiles(design: Named, objectives: Iterable[str]) -> str:
@@ -121,20 +154,15 @@ def _answer(chosen: Chosen) -> str:
             f"The knee of a front of {several}: nearest to the ideal, which has the best value of every objective; "
             "each objective is measured in units of its range on the front."
         )
-    limit = best.evaluation.bottleneck
-    limited = (
-        f"Limited by {limit}."
-        if not limit.endswith("nothing")
-        else "Nothing limits it much: there is room for more load."
-    )
     parts = [
         "<h2>Recommendation</h2>",
         f'<p class="design-name">{escape(words.short(best.deployment))}</p>',
-        f"<p>{escape(words.sentence(best.deployment))} {escape(limited)}</p>",
+        f"<p>{escape(words.sentence(best.deployment))}</p>",
         f'<ul class="tiles">{_tiles(best, spec.objectives)}</ul>',
         f'<p class="note">{escape(f"This is {best.tag} in the figures and tables below. {why}")}</p>',
-        tables.slos(chosen, best) if spec.slos else '<p class="note">The study has no SLOs.</p>',
+        *_promises(chosen, best),
         tables.pools(best),
+        _drawing(chosen, best),
         _note("Its ", caveat(best.deployment.pools)),
     ]
     if chosen.rivals:
@@ -149,6 +177,41 @@ def _answer(chosen: Chosen) -> str:
             )
         parts.append(tables.rivals(chosen))
     return "".join(parts)
+
+
+def _promises(chosen: Chosen, best: Named) -> list[str]:
+    spec = chosen.result.spec
+    if not spec.promises:
+        return ['<p class="note">The study has no SLOs.</p>']
+    none = [] if spec.slos else ['<p class="note">The study has no SLOs.</p>']
+    return [*none, promises.promises(chosen, best), f'<p class="note">{escape(promises.how_sure(chosen, best))}</p>']
+
+
+def _drawing(chosen: Chosen, best: Named) -> str:
+    drawn = draw_deployment(best.deployment, chosen.simulation(best).lowered.plan)
+    # Within HTML a drawing needs no name space: the page holds no address at all.
+    drawn = drawn.replace(' xmlns="http://www.w3.org/2000/svg"', "", 1)
+    caption = f"{best.tag} as it is deployed: every square is an accelerator or processor."
+    return f'<figure class="drawing">{drawn}<figcaption>{escape(caption)}</figcaption></figure>'
+
+
+def _bottlenecks(chosen: Chosen, best: Named) -> str:
+    """Return the HTML of what limits the recommended design, with each workload, and the front."""
+    body = f"<h2>Bottlenecks</h2><p>{best.tag} is limited by {escape(best.evaluation.bottleneck)}.</p>"
+    for place, case in enumerate(chosen.cases):
+        simulation = chosen.simulation(best, place)
+        if len(chosen.cases) > 1:
+            body += f"<h3>Workload {escape(case.name)}</h3><p>Limited by {escape(simulation.bottleneck)}.</p>"
+        body += tables.use(best, simulation.pools) + tables.services(simulation)
+    counted = Counter(design.evaluation.bottleneck for design in chosen.front).most_common()
+    said = ", ".join(f"{limit} ({number:,})" for limit, number in counted)
+    return body + f'<p class="note">{escape(f"Designs on the front are limited by: {said}.")} {RESOURCES}</p>'
+
+
+RESOURCES = (
+    "Compute, memory bandwidth and links: share of the time in which that resource alone, at the rate it can reach, "
+    "would have been busy. What is left of “busy” is the engine's own overhead."
+)
 
 
 def _no_answer(chosen: Chosen) -> str:
@@ -170,7 +233,7 @@ def _no_answer(chosen: Chosen) -> str:
             f'<p class="design-name">{escape(words.short(best.deployment))}</p>',
             f"<p>{escape(words.sentence(best.deployment))}</p>",
             f"<p><b>To relax:</b> {escape(' and '.join(relax))} would make {best.tag} feasible.</p>",
-            tables.slos(chosen, best),
+            promises.promises(chosen, best),
             f'<p class="note">The least violating designs (at most {LEAST}) and how far each misses:</p>',
             tables.front(chosen),
         ]
@@ -273,15 +336,16 @@ def _panel(chosen: Chosen, design: Named, spans: dict[str, tuple[float, float]],
         about = f"Cumulative distribution of {meaning} of {design.tag}; the table of latencies holds its percentiles"
         plots += f"<div>{title}{plot(key, about, height=230)}</div>"
     grey = f" Grey: {best.tag}, the recommended design." if best and not design.recommended else ""
+    several = f" Curves and pools: workload {chosen.cases[0].name}." if len(chosen.cases) > 1 else ""
     shares = "ITL: of gaps between tokens"
     if chosen.result.requests.sessions is not None:
         shares += "; session: of sessions"
     caption = (
         f"Share of requests ({shares}) within a time. Dashed red: limit of an SLO; the curve must "
-        f"pass its ring on the left or above.{grey}"
+        f"pass its ring on the left or above.{grey}{several}"
     )
     simulation = chosen.simulation(design)
-    slos = tables.slos(chosen, design) if chosen.result.spec.slos else ""
+    slos = promises.promises(chosen, design) if chosen.result.spec.promises else ""
     badge = ' <span class="badge">recommended</span>' if design.recommended else ""
     return (
         f'<div data-group="design" data-panel="{escape(design.tag)}">'
@@ -291,8 +355,7 @@ def _panel(chosen: Chosen, design: Named, spans: dict[str, tuple[float, float]],
         f'<div class="latencies">{plots}</div><p class="note">{escape(caption)}</p>'
         f"{tables.pools(design)}{tables.percentiles(design)}{slos}{tables.use(design, simulation.pools)}"
         f"{tables.services(simulation)}"
-        '<p class="note">Compute, memory bandwidth and links: share of the time in which that resource alone, at the '
-        "rate it can reach, would have been busy. What is left of “busy” is the engine's own overhead.</p></div>"
+        f'<p class="note">{RESOURCES}</p></div>'
     )
 
 
@@ -308,7 +371,7 @@ def _search(chosen: Chosen, payload: Json) -> str:
             f"design; it last grew at {last:,} of {len(shares):,}. A curve that still rises asks for more trials."
         )
         about = f"Hypervolume over {len(shares)} simulated designs, reaching {words.percent(float(shares[-1]))}"
-        body += f"<h3>Hypervolume</h3>{plot('hypervolume', about, caption, height=300)}"
+        body += f"<h3>Hypervolume</h3><p>{escape(caption)}</p>{plot('hypervolume', about, height=300)}"
     if result.certificate:
         body += f"<h3>What is proved of the space</h3>{tables.proved(result.certificate)}"
         body += f"<p>{escape(words.open_designs(result.certificate).capitalize())}.</p>"
@@ -328,18 +391,3 @@ def _search(chosen: Chosen, payload: Json) -> str:
         none = "None: every simulated design keeps all of them." if result.simulated else "Nothing was simulated."
         body += f"<p>{none}</p>"
     return body
-
-
-def _reproduce(result: StudyResult) -> str:
-    spec = result.spec
-    shipped = spec.name in study_names() and load_study(spec.name) == spec.model_copy(
-        update={"seed": load_study(spec.name).seed}
-    )
-    source = spec.name if shipped else f"{spec.name}.yaml"
-    how = "The study comes with dse-llm." if shipped else f"Save the study below as {source} first."
-    return (
-        f"<h2>Reproduce</h2><p>{escape(how)} The same seed and versions give the same designs, on any number of "
-        "processes.</p>"
-        f"<pre><code>dse run {escape(source)} --seed {spec.seed}</code></pre>"
-        f"<details><summary>The study as YAML</summary><pre><code>{escape(spec.to_yaml())}</code></pre></details>"
-    )

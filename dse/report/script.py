@@ -1,4 +1,4 @@
-"""The report's script: draws the visible figures, switches designs, sorts tables."""
+"""The report's script: draws the visible figures, gives their values as CSV, switches designs, sorts tables."""
 
 JS = """
 (() => {
@@ -22,6 +22,11 @@ JS = """
   const heard = new Set(), fresh = new Set();
   const draw = plot => {
     const figure = resolve(figures[plot.dataset.figure]);
+    // On a telephone the title of an axis takes two lines.
+    const title = figure.layout.xaxis?.title;
+    if (title?.text && plot.clientWidth < 460) title.text = title.text.replace(/, (lower|higher)/, "<br>$1");
+    // Printing does not wait for a figure that finds its width by itself.
+    if (root.classList.contains("paper")) figure.layout.width = plot.clientWidth;
     Plotly.react(plot, figure.data, figure.layout, config(plot));
     fresh.add(plot);
     if (heard.has(plot)) return;
@@ -73,9 +78,54 @@ JS = """
     }));
   });
 
+  // The values of a figure as they are drawn, a line each.
+  const text = value => new DOMParser().parseFromString(String(value).replace(/<br>/g, " "), "text/html")
+    .body.textContent;
+  const cell = value => {
+    if (value === null || value === undefined) return "";
+    if (typeof value === "number") return String(value);
+    // A spreadsheet would take some words for formulas.
+    const said = text(value).replace(/^[=+@\\t\\r-]/, "'$&");
+    return /[",\\n]/.test(said) ? `"${said.replace(/"/g, '""')}"` : said;
+  };
+  const lines = ({data, layout}) => {
+    const title = axis => layout.meta?.[axis[0]] ?? layout[axis]?.title?.text ?? axis[0];
+    const extra = ["base", "z", "hovertext"].filter(key => data.some(trace => Array.isArray(trace[key])));
+    const names = {base: "from", z: "value", hovertext: "design"};
+    const rows = [["series", title("xaxis"), title("yaxis"), ...extra.map(key => names[key])]];
+    for (const trace of data) {
+      const {x = [], y = [], z} = trace;
+      if (Array.isArray(z)) {
+        z.forEach((line, j) => line.forEach((value, i) => rows.push([trace.name ?? "", x[i] ?? i, y[j] ?? j, value])));
+        continue;
+      }
+      for (let i = 0; i < Math.max(x.length, y.length); i++)
+        rows.push([trace.name ?? "", x[i], y[i], ...extra.map(key => trace[key]?.[i])]);
+    }
+    return rows.map(row => row.map(cell).join(",")).join("\\n") + "\\n";
+  };
+  document.querySelectorAll(".plot").forEach(plot => {
+    const link = document.createElement("a"), key = plot.dataset.figure;
+    Object.assign(link, {className: "csv", href: "#", download: `${key}.csv`, textContent: "CSV"});
+    link.setAttribute("aria-label", `Values of this figure as CSV: ${plot.getAttribute("aria-label")}`);
+    link.addEventListener("click", () => {
+      if (link.href.startsWith("blob:")) return;
+      link.href = URL.createObjectURL(new Blob([lines(resolve(figures[key]))], {type: "text/csv"}));
+    });
+    plot.after(link);
+  });
+
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
-  addEventListener("beforeprint", () => { root.classList.add("paper"); redraw(); });
-  addEventListener("afterprint", () => { root.classList.remove("paper"); redraw(); });
+  // On paper everything has the paper's width and light colours, and nothing is folded.
+  const folded = new Set();
+  const paper = on => {
+    root.classList.toggle("paper", on);
+    if (on) document.querySelectorAll("details:not([open])").forEach(part => { part.open = true; folded.add(part); });
+    else { folded.forEach(part => { part.open = false; }); folded.clear(); }
+    redraw();
+  };
+  addEventListener("beforeprint", () => paper(true));
+  addEventListener("afterprint", () => paper(false));
   refresh();
 })();
 """

@@ -1,12 +1,15 @@
 """The report's style sheet. Colours that figures use are variables, so that figures follow the reader's scheme."""
 
+LIGHT = """--page:#fff;--card:#fff;--ink:#17202c;--muted:#566272;--faint:#8d97a5;
+--line:#c9d0d9;--grid:#e6e9ee;--accent:#1d5fb4;--soft:#e8f0fb;--good:#11703f;--bad:#b3261e;--star:#ffc933"""
+"""Colours on paper."""
+
 CSS = """
 :root{color-scheme:light dark;--page:#f6f7f9;--card:#fff;--ink:#17202c;--muted:#566272;--faint:#8d97a5;
 --line:#c9d0d9;--grid:#e6e9ee;--accent:#1d5fb4;--soft:#e8f0fb;--good:#11703f;--bad:#b3261e;--star:#ffc933}
 @media (prefers-color-scheme:dark){:root{--page:#0f1319;--card:#181e27;--ink:#e8ecf2;--muted:#a7b1bf;
 --faint:#788494;--line:#3a4452;--grid:#2a323d;--accent:#7db2f5;--soft:#1d2b40;--good:#5fcf95;--bad:#ff8d84;--star:#ffd24d}}
-:root.paper{color-scheme:light;--page:#fff;--card:#fff;--ink:#17202c;--muted:#566272;--faint:#8d97a5;
---line:#c9d0d9;--grid:#e6e9ee;--accent:#1d5fb4;--soft:#e8f0fb;--good:#11703f;--bad:#b3261e;--star:#ffc933}
+:root.paper{color-scheme:light;LIGHT}
 *{box-sizing:border-box}
 html{scroll-behavior:smooth;-webkit-text-size-adjust:100%}
 @media (prefers-reduced-motion:reduce){html{scroll-behavior:auto}}
@@ -71,6 +74,7 @@ figure{margin:14px 0 4px}
 figcaption{margin-top:8px;color:var(--muted);font-size:14px;max-width:100ch}
 .plot{width:100%}
 .latencies{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,430px),1fr));gap:6px 22px}
+.latencies>div{min-width:0}
 .latencies h4{margin:8px 0 0;font-size:14.5px;font-weight:600}
 .latencies h4 span{color:var(--muted);font-weight:400}
 .pick{display:flex;flex-wrap:wrap;gap:8px 12px;align-items:center;margin:12px 0}
@@ -84,6 +88,39 @@ footer{color:var(--muted);font-size:14px;padding-bottom:34px}
 @media (max-width:640px){main,header>div,footer{padding:0 12px}section.card{padding:16px 14px;border-radius:10px}
 h1{font-size:27px}.design-name{font-size:20px}dl.facts{grid-template-columns:1fr}dl.facts dd{margin-bottom:7px}
 .tiles{grid-template-columns:1fr 1fr}.design{min-width:200px}}
-@media print{nav,.pick,noscript{display:none}body{font-size:12px}section.card{border:0;padding:0}
-.scroll,.scroll.tall{overflow:visible;max-height:none}figure,tr{break-inside:avoid}h2,h3{break-after:avoid}}
-"""
+.csv{display:block;width:max-content;margin-left:auto;font-size:13px;padding:2px 0}
+.drawing{max-width:460px;margin:22px auto}
+.drawing svg{display:block;width:100%;height:auto;color:var(--muted)}
+.drawing figcaption{text-align:center}
+.drawing .d-title,.drawing .d-text{fill:var(--ink)}
+.drawing .d-card,.drawing .d-end{fill:var(--card);fill-opacity:1;stroke:var(--line);stroke-opacity:1}
+.drawing .d-client{fill:var(--soft);stroke:var(--line);stroke-opacity:1}
+.drawing .d-chip{fill-opacity:1}
+.k0{color:#2f7bd6}.k1{color:#d9620a}.k2{color:#0a9a70}.k3{color:#b457b0}
+.k4{color:#a88a00}.k5{color:#1596ab}.k6{color:#d6455d}.k7{color:#77808e}
+#short dl.facts{font-size:16px;gap:7px 20px}
+#short dl.facts dt{font-weight:650}
+@page{size:A4;margin:14mm 13mm}
+.paper main,.paper header>div,.paper footer{max-width:690px;padding:0}
+.paper section.card{padding:0}.paper .plot{overflow:hidden}
+.paper .latencies{grid-template-columns:1fr 1fr}
+@media print{nav,.pick,.csv,noscript,.modebar-container{display:none}
+:root{color-scheme:light;LIGHT}
+body{font-size:11.5px;line-height:1.42;background:#fff}
+main,header>div,footer{max-width:none;padding:0}header{padding:0;border:0}
+section.card{border:0;border-radius:0;padding:0;margin:20px 0}
+#answer,#front,#spending,#outlook,#designs,#search{break-before:page}
+h1{font-size:25px}h2{font-size:18px}h3{font-size:14px}.design-name{font-size:17px}.lede{font-size:13px}
+dl.facts,#short dl.facts{font-size:11.5px;gap:4px 14px}.note,figcaption{font-size:10.5px}
+.tiles{margin:10px 0;gap:7px}.tiles li{padding:7px 10px;print-color-adjust:exact;-webkit-print-color-adjust:exact}
+.tiles b{font-size:15px}.tiles span{font-size:10.5px}
+.scroll,.scroll.tall{overflow:visible;max-height:none;border:0;margin:10px 0}
+table{font-size:9.5px;line-height:1.3}th,td{padding:4px 6px;overflow-wrap:break-word}caption{padding:4px 6px}
+caption,thead th,.tall thead th{position:static;box-shadow:none}thead th{font-size:9px}
+th small,td small{font-size:8.5px}thead button::after{content:""}
+tbody th,td.long,.design,.bars{min-width:0}.bars{white-space:normal}.bar{width:44px}
+.badge{background:none;color:var(--accent);padding:0;font-size:inherit}thead button{display:contents}
+figure,tr,.tiles,.drawing,.latencies>div,dl.facts dd{break-inside:avoid}h2,h3,h4,caption{break-after:avoid}
+thead{display:table-header-group}.drawing{max-width:330px}
+pre{font-size:9px;white-space:pre-wrap;overflow-wrap:anywhere;overflow:visible}a{color:inherit;text-decoration:none}}
+""".replace("LIGHT", LIGHT)

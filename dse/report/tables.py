@@ -139,26 +139,6 @@ def pools(design: Named) -> str:
     return table(f"Pools of {design.tag}", head, rows)
 
 
-def slos(chosen: Chosen, design: Named) -> str:
-    """Return the table of promises: limit, value reached, margin, attainment."""
-    simulation = chosen.simulation(design)
-    rows = []
-    for slo in chosen.result.spec.slos:
-        reached, excess = simulation.percentile_s(slo.metric, slo.percentile), simulation.violation(slo)
-        rows.append(
-            [
-                Cell(f"<b>{escape(words.label(slo.name))}</b><small>{escape(words.slo_words(slo))}</small>"),
-                figure(slo.name, slo.limit_s),
-                figure(slo.name, reached),
-                margin(excess),
-                share(simulation.attainment(slo)),
-                text("kept" if excess <= 0 else "broken", "good" if excess <= 0 else "bad"),
-            ]
-        )
-    head = ("SLO", "Limit", "Reached", "Margin", "Attainment", "Verdict")
-    return table(f"SLOs of {design.tag}", head, rows)
-
-
 def rivals(chosen: Chosen) -> str:
     """Return the table of designs that lost against the recommended one, and why."""
     spec, best = chosen.result.spec, chosen.recommended

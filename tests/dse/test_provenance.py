@@ -50,7 +50,7 @@ def test_studies_say_what_their_front_rests_on(tmp_path: Path, capsys: pytest.Ca
     show_result(result, tmp_path)
     assert f"on the front, {front_caveat(result)}" in capsys.readouterr().out
     page = render_report(result)
-    assert page.count("coefficients are not fitted to mi300x (datasheet") == 2
+    assert page.count("coefficients are not fitted to mi300x (datasheet") == 3
 
 
 def test_studies_on_fitted_coefficients_say_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

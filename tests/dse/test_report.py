@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
+from hashlib import sha256
 from html.parser import HTMLParser
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 import pytest
 from plotly.offline import get_plotlyjs
 
 from dse import StudyResult, StudySpec, run_study, words
-from dse.report import render_report
+from dse.confidence import Replications, Sureness, confirm
+from dse.evaluation import build_load
+from dse.report import render_markdown, render_report
 from dse.report.chosen import SHOWN, Chosen, quantiles, spread
+from dse.report.outlook import outlook
+from dse.report.promises import _seconds
+from dse.report.spending import parts_of
+from dse.report.summary import summary
+from simulator import catalog, simulate
+
+from .random_pairs import random_pairs
 
 QUESTION = '<script>alert("who & why")</script>'
 
@@ -38,7 +53,8 @@ def study(**changes: Any) -> StudyResult:
         "slos": [{"metric": "ttft", "percentile": 90, "limit_s": 0.5}],
         "budget": {"trials": 40},
     }
-    return run_study(StudySpec.parse({**text, **changes}), jobs=1)
+    whole = {key: value for key, value in {**text, **changes}.items() if value is not None}
+    return run_study(StudySpec.parse(whole), jobs=1)
 
 
 @pytest.fixture(scope="module")
@@ -147,13 +163,13 @@ def test_shows_the_recommendation(result: StudyResult, page: str) -> None:
 
 def test_shipped_study_is_reproduced_by_name() -> None:
     from dse import load_study
-    from dse.report.page import _reproduce
+    from dse.report.origin import reproduce
     from dse.result import Clock
     from simulator import Requests
 
     requests = Requests([0, 1], [1, 1], [1, 1])  # type: ignore[arg-type]
     spec = load_study("chat").model_copy(update={"seed": 7})
-    assert "dse run chat --seed 7" in _reproduce(StudyResult(spec, (), (requests,), Clock(1.0, 0.5, 0.5)))
+    assert "dse run chat --seed 7" in reproduce(StudyResult(spec, (), (requests,), Clock(1.0, 0.5, 0.5)))
 
 
 @pytest.mark.parametrize(
@@ -208,8 +224,6 @@ def test_figures_of_designs_are_capped_with_the_recommended_one(result: StudyRes
 
 
 def test_spread_takes_clusters_once() -> None:
-    import numpy as np
-
     points = np.array([[0.0, 1.0], [0.0, 0.999], [0.5, 0.5], [1.0, 0.001], [1.0, 0.0]])
     assert spread(points, 3, [2]) == [0, 2, 4]
     assert spread(points, 9, [2]) == [0, 1, 2, 3, 4]
@@ -252,3 +266,285 @@ def test_importing_the_report_leaves_plotly_out() -> None:
 
     code = "import sys, dse.report; assert not {'plotly', 'pandas', 'optuna'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# --- the answer, its parts, and both formats ------------------------------------------------------------------------
+
+
+class Tables(HTMLParser):
+    """The tables of a page by caption: rows of plain text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: dict[str, list[list[str]]] = {}
+        self.rows: list[list[str]] = []
+        self.caption = self.said = ""
+        self.feed(page.replace(get_plotlyjs(), ""))
+
+    def handle_starttag(self, tag: str, _attrs: list[tuple[str, str | None]]) -> None:
+        if tag in ("caption", "th", "td"):
+            self.said = ""
+        elif tag == "tr":
+            self.rows.append([])
+        elif tag == "small":
+            self.said += " – "
+        elif tag == "span":
+            self.said += " "
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "caption":
+            self.caption, self.rows = self.said, []
+        elif tag in ("th", "td"):
+            self.rows[-1].append(" ".join(self.said.split()))
+        elif tag == "table":
+            self.found.setdefault(self.caption, self.rows)
+
+    def handle_data(self, data: str) -> None:
+        self.said += data
+
+
+def markdown_tables(text: str) -> list[list[list[str]]]:
+    """Return the tables of Markdown, as a reader of GitHub's dialect sees their cells."""
+    tables: list[list[list[str]]] = [[]]
+    for line in text.splitlines():
+        if not line.startswith("| "):
+            tables += [[]] if tables[-1] else []
+        elif not line.startswith("| ---"):
+            cells = re.split(r"(?<!\\) ?\| ?", line)[1:-1]
+            tables[-1].append([re.sub(r"\\(.)", r"\1", cell.replace("**", "")) for cell in cells])
+    return [table for table in tables if table]
+
+
+CASES = [
+    {"name": name, "workload": {**study_text, "seed": seed, "arrivals": {"process": "poisson", "rate_rps": rate}}}
+    for study_text in (
+        {
+            "requests": 200,
+            "lengths": {
+                "prompt": {"distribution": "uniform", "low_tokens": 100, "high_tokens": 900},
+                "output": {"distribution": "geometric", "mean_tokens": 100},
+            },
+        },
+    )
+    for name, seed, rate in (("day", 1, 10), ("night", 5, 16))
+]
+
+
+@pytest.fixture(scope="module")
+def robust() -> StudyResult:
+    bound = {"metric": "usd_per_hour", "at_most": 30}
+    return study(workload=None, workloads=CASES, constraints=[bound])
+
+
+def test_the_summary_says_the_numbers_of_the_result(result: StudyResult) -> None:
+    chosen = Chosen(result)
+    said = {point.topic: point.said for point in summary(chosen, outlook(chosen))}
+    best = result.recommended
+    assert best
+    deployment = result.deployment(best)
+    simulation = simulate(deployment, build_load(result.spec)[0])
+    price = sum(catalog.accelerator(p.accelerator).price_usd_per_hour * p.accelerators for p in deployment.pools)
+    watts = sum(catalog.accelerator(pool.accelerator).tdp_w * pool.accelerators for pool in deployment.pools)
+    assert f"{price:.2f} USD per hour" in said["It costs"]
+    tokens = price * simulation.span_s / 3600 / (simulation.lowered.requests.output_tokens.sum() / 1e6)
+    assert f"{tokens:.2f} USD per million" in said["It costs"]
+    assert f"at most {words.number(watts / 1e3)} kW" in said["It costs"]
+    assert f"draws {words.number(simulation.energy_j / simulation.span_s / 1e3)} kW" in said["It costs"]
+    ordered = sorted(simulation.ttft_s)
+    reached = ordered[int(np.ceil(0.9 * len(ordered))) - 1]
+    assert f"TTFT p90 {words.seconds(reached)} of 500 ms" in said["It keeps"]
+    assert f"({words.percent(1 - reached / 0.5)} left)" in said["It keeps"]
+    assert said["Requests take"].startswith(f"{words.seconds(float(simulation.e2e_s.mean()))} on average")
+    assert said["Chosen from"].startswith(f"{len(result.evaluations)} designs, of which {len(result.simulated)} ")
+    for rival in chosen.rivals:
+        assert words.short(rival.design.deployment) in said["Instead"]
+    assert "one run" in said["How sure"]
+
+
+def test_sentences_of_prices_and_rates_are_those_of_a_study_at_these(result: StudyResult) -> None:
+    chosen = Chosen(result)
+    found = outlook(chosen)
+    best = result.recommended
+    assert best
+    assert {(row.device, row.factor) for row in found.prices} == {
+        (device, factor) for device in ("a100-80gb", "h100-sxm") for factor in (0.8, 1.2)
+    }
+    for price in found.prices:
+        # Independently: all feasible designs at the other price, and the knee of their front.
+        assert price.usd_per_hour == pytest.approx(catalog.device(price.device).price_usd_per_hour * price.factor)
+        assert price.recommended
+        cost = sum(
+            pool.accelerators
+            * catalog.accelerator(pool.accelerator).price_usd_per_hour
+            * (price.factor if pool.accelerator == price.device else 1)
+            for pool in result.deployment(price.recommended).pools
+        )
+        assert price.objectives == pytest.approx((cost, price.recommended.objectives[1]))
+    for row in found.rates:
+        requests = result.requests
+        times = np.round(requests.arrival_ps / row.factor).astype(np.int64)
+        closer = type(requests)(times, requests.prompt_tokens, requests.output_tokens)
+        simulation = simulate(row.design.deployment, closer)
+        slo = result.spec.slos[0]
+        assert row.least_slack == pytest.approx(-simulation.violation(slo), rel=1e-6)
+        assert row.feasible == (simulation.violation(slo) <= 0)
+        assert row.rate_rps == pytest.approx(requests.rate_rps * row.factor)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_parts_add_up_to_price_power_and_time(seed: int) -> None:
+    """Over random pipelines with several pools, services and tiers."""
+    kinds = set()
+    for pair in islice(random_pairs(100 + 1000 * seed, per_workload=2), 10):
+        one = pair.result
+        parts = parts_of(pair.deployment, (one, one))
+        kinds |= {part.kind for part in parts}
+        assert sum(part.usd_per_hour for part in parts) == pytest.approx(one.usd_per_hour)
+        assert sum(part.peak_kw for part in parts) * 1e3 == pytest.approx(one.power_peak_w)
+        for case in (0, 1):
+            assert sum(part.mean_kw[case] for part in parts) * 1e3 == pytest.approx(one.power_mean_w)
+    assert {"pool", "service"} <= kinds
+
+
+def test_tables_and_figures_of_parts_add_up(result: StudyResult, page: str) -> None:
+    assert result.recommended
+    simulation = result.simulate(result.recommended)
+    tables, figures = Tables(page).found, payload(page)["figures"]
+    tag = Chosen(result).tags[id(result.recommended)]
+    *parts, whole = tables[f"Cost and power of {tag}, by part"][1:]
+    assert whole[3] == words.quantity("usd_per_hour", result.recommended.figures["usd_per_hour"])
+    assert float(whole[3].split()[0]) == pytest.approx(sum(float(row[3].split()[0]) for row in parts), abs=0.02)
+    assert whole[5:] == [words.number(simulation.power_mean_w / 1e3), words.number(simulation.power_peak_w / 1e3)]
+    assert sum(figures["cost"]["data"][0]["x"]) == pytest.approx(simulation.usd_per_hour, rel=1e-4)
+    assert sum(figures["power"]["data"][0]["x"]) * 1e3 == pytest.approx(simulation.power_mean_w, rel=1e-4)
+    devices = tables[f"Cost and power of {tag}, by device"][1:]
+    assert sum(float(row[3].split()[0]) for row in devices) == pytest.approx(simulation.usd_per_hour, abs=0.02)
+    stays = tables[f"Time of requests of {tag}, stage by stage"][1:]
+    assert stays[-1][1] == words.seconds(float(simulation.e2e_s.mean()))
+    waiting, served = figures["waterfall"]["data"]
+    assert sum(waiting["x"]) + sum(served["x"]) == pytest.approx(simulation.e2e_s.mean(), rel=1e-4)
+    # Every bar begins where the one before ended.
+    ends = [sum(pair) for pair in zip(served["base"], served["x"], strict=True)]
+    assert waiting["base"] == pytest.approx([0, *ends[:-1]], rel=1e-4, abs=1e-6)
+    assert served["base"] == pytest.approx(
+        [sum(pair) for pair in zip(waiting["base"], waiting["x"], strict=True)], rel=1e-4, abs=1e-6
+    )
+
+
+def test_markdown_says_what_the_page_says(result: StudyResult, page: str) -> None:
+    text = render_markdown(result)
+    assert render_markdown(result) == text
+    of_page = list(Tables(page).found.values())
+    of_text = markdown_tables(text)
+    assert len(of_page) > 10
+    for table in of_page:
+        assert table in of_text, table[0]
+    assert all(len({len(row) for row in table}) == 1 for table in of_text)
+    chosen = Chosen(result)
+    words_of_text = re.sub(r"\\(.)", r"\1", text)
+    words_of_page = Reader(page.replace(get_plotlyjs(), "")).text
+    for point in summary(chosen, outlook(chosen)):
+        assert f"- **{point.topic}**: {point.said}" in words_of_text
+        assert point.said in words_of_page
+    headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert headings == re.findall(r"<h2>(.*?)</h2>", page)
+    assert result.spec.to_yaml().strip() in text
+    # What a person writes is shown, not taken for HTML.
+    assert QUESTION not in text.split("## Reproduce")[0]
+
+
+def test_no_markdown_heading_stands_above_nothing(result: StudyResult) -> None:
+    lines = [line for line in re.sub(r"```.*?```", "", render_markdown(result), flags=re.DOTALL).splitlines() if line]
+    levels = [len(line) - len(line.lstrip("#")) for line in lines]
+    assert not [line for line, a, b in zip(lines, levels, levels[1:], strict=False) if a and b and b <= a]
+
+
+@pytest.mark.parametrize("changes", [{"slos": []}, {"slos": [{"metric": "ttft", "percentile": 99, "limit_s": 1e-4}]}])
+def test_markdown_of_any_outcome(changes: dict[str, Any]) -> None:
+    text = render_markdown(study(**changes))
+    assert ("The study has no SLOs." in text) == (not changes["slos"])
+    assert ("## No feasible design" in text) == bool(changes["slos"])
+
+
+def test_every_workload_has_its_promises_waterfall_and_power(robust: StudyResult) -> None:
+    best, page = robust.recommended, render_report(robust)
+    assert best
+    tag = Chosen(robust).tags[id(best)]
+    tables = Tables(page).found
+    rows = tables[f"SLOs of {tag}"][1:]
+    assert [row[0] for row in rows] == ["day", "day", "night", "night"]
+    loads = build_load(robust.spec)
+    for case, load in enumerate(loads):
+        simulation = simulate(robust.deployment(best), load)
+        name = robust.spec.cases[case].name
+        assert rows[2 * case][3] == words.seconds(simulation.percentile_s("ttft", 90))
+        assert rows[2 * case + 1][3] == words.quantity("usd_per_hour", simulation.usd_per_hour)
+        assert tables[f"Time of requests of {tag} with {name}, stage by stage"][-1][1] == words.seconds(
+            float(simulation.e2e_s.mean())
+        )
+        cost = tables[f"Cost and power of {tag}, by part"]
+        assert cost[-1][cost[0].index(f"Mean kW, {name}")] == words.number(simulation.power_mean_w / 1e3)
+    text = render_markdown(robust)
+    assert all(table in markdown_tables(text) for table in tables.values())
+
+
+def test_intervals_of_one_run_and_of_replications(result: StudyResult) -> None:
+    best = result.recommended
+    assert best
+    confirmation = confirm(result, Replications(initial=4, most=4))
+    sure = replace(result, sureness=Sureness.of(confirmation))
+    chosen = Chosen(sure)
+    assert chosen.recommended
+    row = chosen.replicated(chosen.recommended)
+    assert row
+    tag = chosen.recommended.tag
+    cell = Tables(render_report(sure)).found[f"SLOs of {tag}"][1][3]
+    assert cell.endswith("(4 replications)")
+    (confirmed,) = (each for each in confirmation.designs if each.evaluation is best)
+    missed = confirmed.missed["ttft_p90_s"]
+    assert missed.high < 0  # so the miss is linear in the latency
+    assert cell.startswith(f"{words.seconds(0.5 * (1 + missed.low))} to {words.seconds(0.5 * (1 + missed.high))}")
+    assert Tables(render_report(result)).found[f"SLOs of {tag}"][1][3].endswith("(one run)")
+    slo = result.spec.slos[0]
+    assert _seconds(slo, 0.5) == pytest.approx(1.0)  # v / (1 + v) = 1/2 says twice the limit
+    assert np.isinf(_seconds(slo, None))
+
+
+def test_all_requests_at_once_have_no_rate() -> None:
+    base = study().spec.workload
+    assert base
+    result = study(workload={**base.model_dump(exclude_none=True), "requests": 1}, slos=[])
+    text = render_markdown(result)
+    assert "no rate to change" in text
+
+
+def test_provenance_names_versions_fingerprints_and_calibration(result: StudyResult, page: str) -> None:
+    text = Reader(page.replace(get_plotlyjs(), "")).text
+    for package in ("dse-llm", "numba", "numpy", "optuna"):
+        assert f"{package} {version(package)}" in text
+    assert f"fingerprint {result.requests.fingerprint()}" in text
+    assert sha256(result.spec.to_yaml().encode()).hexdigest() in text
+    rows = Tables(page).found["Calibration of every accelerator on the front"][1:]
+    used = {pool.accelerator for e in result.front for pool in result.deployment(e).pools}
+    assert {row[0].removesuffix(" (recommended)") for row in rows} == used
+
+
+def test_the_command_writes_either_kind(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from dse.cli.main import app
+
+    (tmp_path / "small.yaml").write_text(study(budget={"trials": 5}).spec.to_yaml())
+    folder = tmp_path / "run"
+    for command in (
+        ["run", str(tmp_path / "small.yaml"), "--out", str(folder), "--jobs", "1"],
+        ["report", str(folder), "--format", "markdown"],
+        ["report", str(folder), "--out", str(tmp_path / "other.md")],
+        ["report", str(folder), "--out", str(tmp_path / "other.txt"), "--format", "html"],
+    ):
+        answer = CliRunner().invoke(app, command)
+        assert answer.exit_code == 0, answer.output
+    written = (folder / "report.md").read_text()
+    assert written.startswith("# small")
+    assert (tmp_path / "other.md").read_text() == written
+    assert (tmp_path / "other.txt").read_text() == (folder / "report.html").read_text()

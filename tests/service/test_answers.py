@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from dse.certificate.ledger import Status
 from dse.evaluation import Evaluation, build_load, deployment_of, evaluate, precheck
+from dse.report.waterfall import waterfall
 from dse.repricing import Prices
 from dse.result import StudyResult
 from dse.service.answers.comparison import compare, explain
@@ -28,7 +29,6 @@ from dse.service.answers.front import steps
 from dse.service.answers.records import WhatIf
 from dse.service.answers.simulation import BINS, simulation
 from dse.service.answers.study_view import StudyView
-from dse.service.answers.waterfall import waterfall
 from dse.service.answers.what_if import MOST_DESIGNS, candidates, what_if, what_if_at_rate
 from dse.spec import StudySpec
 from dse.study import run_study

@@ -8,10 +8,10 @@ from typing import Any, Final
 from dse import words
 from dse.evaluation import Evaluation, deployment_of
 from dse.report.chosen import LEVELS, latency_curve
+from dse.report.waterfall import waterfall
 from dse.service.answers.loads import load_of
-from dse.service.answers.records import Curve, Figure, PoolUse, Series, Simulation
+from dse.service.answers.records import Curve, Figure, PoolUse, Series, Simulation, StageTime
 from dse.service.answers.study_view import finite_or_none
-from dse.service.answers.waterfall import waterfall
 from dse.spec import StudySpec
 from simulator import Requests, Result, SpecError, simulate
 from simulator.spec.slo import LatencyMetric
@@ -66,7 +66,7 @@ def simulation(spec: StudySpec, evaluation: dict[str, Any], case: int = 0) -> Si
         number=trial.number,
         bottleneck=result.bottleneck,
         latencies=list(_curves(result, spec)),
-        stages=waterfall(result),
+        stages=[StageTime(**vars(stay)) for stay in waterfall(result)],
         time_s=times,
         series=drawn,
         uses=list(_uses(result)),

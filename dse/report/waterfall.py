@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dse.service.answers.records import StageTime
 from simulator import Result
 from simulator.kernel.layout import DONE
 from simulator.metrics import percentile
@@ -19,6 +18,29 @@ Integers = npt.NDArray[np.int64]
 
 FRONTEND, HOPS = "frontend", "hops"
 """Bars that belong to no stage."""
+
+
+@dataclass(frozen=True)
+class StageTime:
+    """Time of the requests at one stage, a bar of the waterfall.
+
+    Attributes
+    ----------
+    stage, label
+        Its name, and what it is in words.
+    mean_s
+        Mean over all requests that were served; the bars add up to the mean end-to-end latency.
+    p99_s
+        99th percentile over those that pass it.
+    waiting_mean_s
+        Part of the mean spent before they were first served there.
+    """
+
+    stage: str
+    label: str
+    mean_s: float
+    p99_s: float | None
+    waiting_mean_s: float
 
 
 @dataclass
