@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -59,7 +60,7 @@ class _Choice(CategoricalDistribution):
         return self
 
     def __eq__(self, other: object) -> bool:
-        return self is other or super().__eq__(other)
+        return self is other or (isinstance(other, CategoricalDistribution) and self.choices == other.choices)
 
     __hash__ = CategoricalDistribution.__hash__
 
@@ -104,6 +105,7 @@ class _Loop:
         store: Store | None,
         search: Search | None,
         listener: Listener,
+        trials: Sequence[FrozenTrial],
     ) -> None:
         self.spec, self.space, self.study = spec, space, study
         self.store, self.search, self.listener = store, search, listener
@@ -113,12 +115,13 @@ class _Loop:
         self.waiting: dict[Design, Trial] = {}
         self.simulated = 0
         self.proposing_s = self.simulator_cpu_s = 0.0
-        self.restore(study.trials)
+        self.restore(trials)
         last = max((evaluation.number for evaluation in self.known.values()), default=-1)
-        self.first_number = last + 1 - len(study.trials)
+        self.first_number = last + 1 - len(trials)
 
     def restore(self, trials: Sequence[FrozenTrial]) -> None:
         """Take over what was found in an earlier session, or by another machine."""
+        self.study.add_trials(self.bare(trial) for trial in trials)
         found = [Evaluation.from_json(trial.user_attrs[EVALUATION]) for trial in trials]
         new = [evaluation for evaluation in found if evaluation.design not in self.known]
         for evaluation in new:
@@ -126,6 +129,16 @@ class _Loop:
             self.listener.restored(evaluation)
         if self.search:
             self.search.learn(new)
+
+    def bare(self, trial: FrozenTrial) -> FrozenTrial:
+        """Return what Optuna needs of a stored trial, which it copies: no evaluation, and the choices known here."""
+        bare = copy(trial)
+        bare.user_attrs = {}
+        known = self.distributions
+        bare.distributions = {
+            n: known[n] if known.get(n) == found else found for n, found in trial.distributions.items()
+        }
+        return bare
 
     def start_with(self, designs: Sequence[Design]) -> None:
         """Propose designs first."""
@@ -192,7 +205,6 @@ class _Loop:
         start = time.perf_counter()
         self.tell([(self.waiting.pop(design), found[design]) for design in batch])
         if self.store and (others := self.store.refresh()):
-            self.study.add_trials(others)
             self.restore(others)
         self.proposing_s += time.perf_counter() - start
 
@@ -362,7 +374,6 @@ def _loop(
         else make_sampler(spec.sampler, distributions, seed)
     )
     study = optuna.create_study(directions=[direction_of(name) for name in spec.objectives], sampler=sampler)
-    study.add_trials(trials)
-    loop = _Loop(spec, space, study, store, search, listener)
+    loop = _Loop(spec, space, study, store, search, listener, trials)
     loop.start_with(tuple(dict.fromkeys((*starting_designs(spec), *promoted))))
     return loop

@@ -79,13 +79,11 @@ class Space:
         for dimension in self.closed:
             if not dimension.is_active(chosen):
                 continue
-            allowed = ", ".join(map(str, dimension.values))
-            if dimension.name not in values:
-                raise SpecError(f"{dimension.name}: missing; allowed: {allowed}")
-            value = values[dimension.name]
-            if value not in dimension.values:
-                raise SpecError(f"{dimension.name}: given {value!r}; allowed: {allowed}")
-            chosen[dimension.name] = value
+            name = dimension.name
+            if name not in values or values[name] not in dimension.values:
+                given = f"given {values[name]!r}" if name in values else "missing"
+                raise SpecError(f"{name}: {given}; allowed: {', '.join(map(str, dimension.values))}")
+            chosen[name] = values[name]
         return Design(chosen)
 
     def validate(self, design: Mapping[str, Value]) -> Design:

@@ -70,13 +70,13 @@ class Database:
         alongside: Callable[[Connection], None] | None = None,
     ) -> None:
         address = address_of(url)
-        self.place = address.render_as_string(hide_password=True)
+        self.place = shown(address)
         self._patience = patience or Patience()
         self._alongside = alongside
         self._designs: set[str] = set()
         self._told: set[str] = set()
         self._own_ids: set[int] = set()
-        self._written_id = self._looked_id = self._seen = 0
+        self._written_id = self._looked_id = 0
         try:
             self._study, self._engine = _together(lambda: _open(address, name or spec.name, directions), self._patience)
             claim_study(self._study, spec, f"--storage {self.place}")
@@ -122,8 +122,7 @@ class Database:
     @property
     def trials(self) -> list[FrozenTrial]:
         """All trials in the database, in the order of their proposal, each design once."""
-        everything = self._patience.until_done(lambda: self._study.get_trials(deepcopy=False), self._passing)
-        self._seen = len(everything)
+        everything = self._patience.until_done(self._all, self._passing)
         self._note(everything)
         return in_order(everything)
 
@@ -157,15 +156,26 @@ class Database:
         )
         with self._engine.connect() as connection:
             ids = set(connection.execute(newer).scalars())
-        if ids - self._own_ids:
-            # Optuna reads only what has a larger id than what it knows; ids grow with commits (see `_alone`).
-            everything = self._study.get_trials(deepcopy=False)
-            new, self._seen = everything[self._seen :], len(everything)
-        else:
-            new = []
-        self._looked_id = max(ids, default=self._looked_id)
-        self._own_ids.clear()
+            # Ids grow with commits (see `_alone`): nobody finishes a trial of a smaller one.
+            new = self._read(connection, self._looked_id) if ids - self._own_ids else []
+        self._looked(max(ids, default=0))
         return self._note(new)
+
+    def _all(self) -> list[FrozenTrial]:
+        with self._engine.connect() as connection:
+            everything = self._read(connection)
+        self._looked(max((trial._trial_id for trial in everything), default=0))
+        return everything
+
+    def _read(self, connection: Connection, after: int = 0) -> list[FrozenTrial]:
+        from dse.storage.stored_trials import read_trials
+
+        return read_trials(connection, self._study._study_id, after)
+
+    def _looked(self, last_id: int) -> None:
+        """Note that all trials up to one are known."""
+        self._looked_id = max(self._looked_id, last_id)
+        self._own_ids.clear()
 
     def _note(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         """Return the first trial of each design that was not known here, and know it from now on."""
@@ -290,6 +300,11 @@ def address_of(url: str) -> URL:
     return address.set(drivername="postgresql+psycopg") if address.drivername == "postgresql" else address
 
 
+def shown(address: URL) -> str:
+    """Return an address as messages may show it: without the password, wherever it stands."""
+    return address.difference_update_query(["password", "sslpassword"]).render_as_string(hide_password=True)
+
+
 def make_tables(url: str) -> None:
     """Make Optuna's tables in a database that has none.
 
@@ -302,7 +317,7 @@ def make_tables(url: str) -> None:
     try:
         _together(lambda: _tables(address), Patience()).engine.dispose()
     except RuntimeError as error:
-        raise SpecError(f"--storage {address.render_as_string(hide_password=True)}: {error}") from None
+        raise SpecError(f"--storage {shown(address)}: {error}") from None
 
 
 def _together(action: Callable[[], Outcome], patience: Patience) -> Outcome:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import multiprocessing
 import shutil
 import sqlite3
 import sys
@@ -24,10 +23,12 @@ from dse.objectives import Direction
 from dse.spec import StudySpec
 from dse.storage import EVALUATION, Store, TrialJournal, open_store, read_evaluations
 from dse.storage.database import Database
+from dse.storage.stored_trials import read_trials
 from simulator import SpecError
 
 from .conftest import small
 from .postgres import PostgreSQL, binaries, make_folder
+from .processes import quick_starts
 
 DIRECTIONS: tuple[Direction, ...] = ("minimize", "minimize")
 
@@ -211,6 +212,50 @@ def test_trials_of_other_tools_are_left_alone(url: str, spec: StudySpec) -> None
     assert states == [TrialState.COMPLETE] * 3 + [TrialState.RUNNING] + [TrialState.COMPLETE] * 3
 
 
+def test_trials_are_read_as_optuna_reads_them(url: str, spec: StudySpec) -> None:
+    """Of all states, with all kinds of parameters, infinite values and many attributes, beside another study."""
+    store = Database(url, spec, DIRECTIONS)
+    rich = finished(spec, 20)
+    for trial in rich:
+        trial.user_attrs |= {f"figure-{number}": [number / 3, {"of": None}] for number in range(40)}
+    store.append_many(rich)
+    study = optuna.load_study(study_name=spec.name, storage=url)
+    other = optuna.create_study(study_name=f"{spec.name}-other", storage=url, directions=DIRECTIONS)
+    for here in (study, other):
+        for number in range(3):
+            asked = here.ask()
+            asked.suggest_float("x", 1e-3, 1, log=True)
+            asked.suggest_float("stepped", 0, 1, step=0.25)
+            asked.suggest_int("n", 1, 2**20, log=True)
+            asked.suggest_categorical("kind", ["a", None, True, 2, 0.5])
+            asked.set_user_attr("note", "ü")
+            asked.set_constraint("memory", -0.5)
+            if number:
+                here.tell(asked, None if number == 1 else [float("-inf"), 1e300], state=TrialState(number % 2 * 2 + 1))
+        here.enqueue_trial({"n": 3}, user_attrs={"why": "asked for"})
+    single = optuna.create_study(study_name=f"{spec.name}-steps", storage=url)
+    reported = single.ask()
+    for step, value in enumerate((1.5, float("inf"), float("-inf"))):
+        reported.report(value, step)
+    single.tell(reported, state=TrialState.PRUNED)
+    engine = store._engine
+    for each in (study, other, single):
+        # A storage without what Optuna remembers of those that it wrote.
+        theirs = optuna.load_study(study_name=each.study_name, storage=url).get_trials()
+        with engine.connect() as connection:
+            ours = read_trials(connection, each._study_id)
+            assert ours == theirs
+            assert [repr(trial.params) for trial in ours] == [repr(trial.params) for trial in theirs]
+            assert [list(trial.distributions) for trial in ours] == [list(trial.distributions) for trial in theirs]
+            assert all(type(trial.params) is type(trial.user_attrs) is dict for trial in ours)
+            middle = theirs[len(theirs) // 2]._trial_id
+            assert read_trials(connection, each._study_id, middle) == [t for t in theirs if t._trial_id > middle]
+    states = {trial.state for each in (study, other, single) for trial in each.get_trials()}
+    assert states == set(TrialState)
+    assert store.trials == study.get_trials()[:20]
+    store.close()
+
+
 def write(url: str, name: str, first: int, barrier: Any) -> None:
     """Take part in a study as one of several machines."""
     spec = small(name=name)
@@ -225,7 +270,7 @@ def write(url: str, name: str, first: int, barrier: Any) -> None:
 def test_machines_that_begin_and_write_at_the_same_time(tmp_path: Path, spec: StudySpec, server: PostgreSQL) -> None:
     """Tables, study and trials are made by four processes at once; each hands in ten designs of its neighbour's."""
     for url in (f"sqlite:///{tmp_path / 'trials.db'}", server.url):
-        context = multiprocessing.get_context("spawn")
+        context = quick_starts()
         barrier = context.Barrier(4)
         machines = [context.Process(target=write, args=(url, spec.name, 30 * i, barrier)) for i in range(4)]
         for machine in machines:
