@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from enum import StrEnum
@@ -112,8 +113,8 @@ def settings_of(
     )
     try:
         settings.prepared()
-        (settings.data / "writable").touch()
-        (settings.data / "writable").unlink()
+        # Not by a file of a name: others may start at the same moment.
+        tempfile.TemporaryFile(dir=settings.data).close()
     except OSError as error:
         raise SpecError(f"--data: {settings.data}: cannot be written: {error.strerror or error}") from None
     return settings
@@ -132,6 +133,7 @@ def opened(settings: Settings) -> Iterator[Database]:
 
     from dse.service.storage.database import Database
     from dse.service.storage.errors import Unavailable
+    from dse.storage.database import address_of, shown
 
     try:
         with closing(Database(settings.url)) as database:
@@ -141,7 +143,7 @@ def opened(settings: Settings) -> Iterator[Database]:
         raise SpecError(f"--storage {error}") from None
     except DatabaseError as error:
         # A file that is no database, or tables that are somebody else's.
-        raise SpecError(f"--storage {settings.url.rpartition('@')[2]}: {error.orig}") from None
+        raise SpecError(f"--storage {shown(address_of(settings.url))}: {error.orig}") from None
 
 
 def begin_logs(level: Level | None, *, as_json: bool) -> None:

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from dse.cli.console import err, out, print_whole
@@ -67,7 +68,7 @@ def list_tokens(data: Data = None, storage: Storage = None, storage_file: Storag
         rows = Tokens(database).list()
     table = Table("id", "name", "scope", "made", "valid until")
     for row in rows:
-        table.add_row(row.id, row.name, row.scope, _day(row.created_s), _day(row.expires_s))
+        table.add_row(row.id, escape(row.name), row.scope, _day(row.created_s), _day(row.expires_s))
     print_whole(table)
 
 

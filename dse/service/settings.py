@@ -24,6 +24,7 @@ class Limits(Spec):
     once_requests: int = Field(default=200_000, ge=1, description="requests of a simulation that is answered at once")
     once_s: float = Field(default=60.0, gt=0, description="seconds that an answer at once may take")
     active_studies: int = Field(default=100, ge=1, description="studies that wait or run at the same time")
+    studies: int = Field(default=10_000, ge=1, description="studies that are kept, those that have ended too")
     study_s: float = Field(default=86_400.0, gt=0, description="seconds that a study may run")
     memory_gb: float = Field(default=8.0, gt=0, description="memory of each process that simulates")
     watchers: int = Field(default=1_000, ge=1, description="open event streams")
@@ -54,6 +55,6 @@ class Settings(Spec):
         return self.host in {"127.0.0.1", "::1", "localhost"}
 
     def prepared(self) -> Self:
-        """Make the data folder, readable by its owner alone."""
+        """Make the data folder; one that was not there is readable by its owner alone."""
         self.data.mkdir(parents=True, exist_ok=True, mode=0o700)
         return self

@@ -89,7 +89,8 @@ def old_studies(data: Path, number: int) -> None:
     with closing(Database(settings.url)) as database:
         database.migrate()
         studies = Studies(database)
-        given: dict[str, Any] = {"designs": 1, "requests": 1, "traces": (), "idempotency_key": None, "most_active": 1}
+        given: dict[str, Any] = {"designs": 1, "requests": 1, "traces": (), "idempotency_key": None}
+        given |= {"most_active": 1, "most": 1}
         row = asdict(studies.cancel(studies.create(load_study("chat"), **given).id))
         with database.writing() as connection:
             copies = [{**row, "id": f"{place:032x}", "name": f"chat-{place}"} for place in range(1, number)]

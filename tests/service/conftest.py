@@ -91,4 +91,4 @@ def changed(**changes: Any) -> StudySpec:
 def created(studies: Studies, spec: StudySpec, **changes: Any) -> StudyRow:
     """Keep a study."""
     given: dict[str, Any] = {"designs": 100, "requests": 300, "traces": (), "idempotency_key": None}
-    return studies.create(spec, **{**given, "most_active": 10_000, **changes})
+    return studies.create(spec, **{**given, "most_active": 10_000, "most": 10_000, **changes})

@@ -301,6 +301,32 @@ def test_who_takes_nothing_is_cut(server: Running, finished: str, monkeypatch: p
             time.sleep(0.05)
 
 
+def test_streams_end_with_their_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever had a token that is revoked sees nothing more; the others go on watching."""
+    monkeypatch.setattr(events, "TOKENS_S", 0.2)
+    with running(Settings(data=tmp_path / "data"), require_token=True) as server:
+        tokens = server.app.state.service.tokens
+        (_, kept), (gone, revoked) = tokens.create("kept", "run", None), tokens.create("gone", "read", None)
+        with (
+            server.client(Authorization=f"Bearer {kept}") as client,
+            server.client(Authorization=f"Bearer {revoked}") as other,
+        ):
+            id = client.post("/v1/studies", json=SMALL).json()["id"]
+            with (
+                client.stream("GET", f"/v1/studies/{id}/events") as own,
+                other.stream("GET", f"/v1/studies/{id}/events") as theirs,
+            ):
+                mine, lines = own.iter_lines(), theirs.iter_lines()
+                while next(lines) != "event: front":
+                    pass
+                tokens.revoke(gone.id)
+                start = time.monotonic()
+                assert "event: end" not in list(lines)
+                assert time.monotonic() - start < 5
+                client.post(f"/v1/studies/{id}/cancel")
+                assert "event: end" in list(mine)
+
+
 def test_streams_end_with_the_server(tmp_path: Path) -> None:
     with running(Settings(data=tmp_path / "data")) as server, server.client() as client:
         id = client.post("/v1/studies", json=SMALL).json()["id"]

@@ -84,6 +84,7 @@ def test_without_its_database_the_service_is_alive_but_not_ready(
     assert ready.status_code == 503
     assert int(ready.headers["Retry-After"]) > 0
     assert "away" in ready.json()["detail"]
+    assert "somewhere" not in ready.text, "where it is, is not for strangers"
     assert client.get("/healthz").status_code == 200
     assert figures(client)["dse_database_up",] == 0
 

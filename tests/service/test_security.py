@@ -16,7 +16,9 @@ import pytest
 from fastapi.routing import iter_route_contexts
 
 from dse.service.api.app import create_app
+from dse.service.api.kept import MOST_BYTES, Answer, Answers
 from dse.service.api.security import SCOPES, Needs
+from dse.service.api.security import tokens as tokens_of_callers
 from dse.service.api.security.body_limit import BodyLimit
 from dse.service.api.security.hosts import OwnHosts
 from dse.service.api.security.rates import Counters
@@ -201,6 +203,22 @@ def test_wrong_tokens_from_one_address_are_few(tmp_path: Path) -> None:
     assert statuses == [401] * TRIES_PER_MINUTE + [429] * 5
     refused = asked_in_process(app, {"Authorization": b"Bearer dse_9"})
     assert 1 <= int(refused.headers["Retry-After"]) <= 60
+
+
+def test_who_has_a_token_is_not_kept_out_by_what_others_try(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As behind a proxy, or in one network: all come from the same address."""
+    monkeypatch.setattr(tokens_of_callers, "REMEMBERED_S", 0.0)
+    with running(Settings(data=tmp_path), require_token=True) as server, server.client() as client:
+        row, secret = server.app.state.service.tokens.create("anna", "read", None)
+
+        def status(token: str) -> int:
+            return client.get("/v1/studies", headers={"Authorization": f"Bearer {token}"}).status_code
+
+        assert status(secret) == 200
+        assert [status(f"dse_{number}") for number in range(TRIES_PER_MINUTE + 1)][-1] == 429
+        assert status(secret) == 200
+        server.app.state.service.tokens.revoke(row.id)
+        assert [status(secret), status(secret)] == [401, 429]
 
 
 # From where
@@ -442,14 +460,22 @@ def test_each_token_has_limits_of_its_own(tmp_path: Path) -> None:
 
 
 def test_counters_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    counters, now = Counters(), time.time()
+    counters, now = Counters(), time.monotonic()
     for number in range(100):
         assert counters.incr(f"address {number}", 1) == 1
     assert counters.incr("address 7", 1) == 2
-    monkeypatch.setattr(time, "time", lambda: now + 61)
+    monkeypatch.setattr(time, "monotonic", lambda: now + 61)
     assert counters.get("address 7") == 0
     assert counters.incr("address 7", 1) == 1
     assert counters.reset() == 1
+
+
+def test_empty_answers_take_room_too() -> None:
+    """Anybody may ask for any number of pages that hold nothing."""
+    kept, page = Answers(), Answer.of(b"{}")
+    for after in range(200_000):
+        kept.keep("id", after, 1, page)
+    assert len(kept._kept) <= MOST_BYTES / 1_000
 
 
 def test_an_address_is_its_network() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ import pytest
 from dse import Client
 from dse.cli.main import main
 from dse.client import ProblemError, ServiceAway
+from dse.service.serving.server import DESCRIPTORS
 
 from .served import QUICK, STEADY, Served, until
 
@@ -171,6 +174,7 @@ def test_refusals_are_sentences(
     away = refused("--storage", "postgresql://dse:secret@127.0.0.1:1/studies")
     assert "127.0.0.1" in away
     assert "secret" not in away
+    assert "secret" not in refused("--storage", "postgresql://127.0.0.1:1/studies?user=dse&password=secret")
     assert "give one" in refused("--storage", "sqlite:///x", "--storage-file", "y")
     assert "--storage-file" in refused("--storage-file", str(tmp_path / "absent"))
     (tmp_path / "file").write_text("")
@@ -245,6 +249,36 @@ def test_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     identifier = next(line.split()[1] for line in listed.splitlines() if "anna" in line)
     assert command("token", "revoke", identifier, monkeypatch=monkeypatch) == 0
     assert "no token" in refusal(monkeypatch, capsys, "token", "revoke", identifier, "--data", str(tmp_path / "data"))
+
+
+def test_names_of_tokens_are_shown_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DSE_DATA", str(tmp_path / "data"))
+    assert command("token", "create", "[/red] [bold]x", monkeypatch=monkeypatch) == 0
+    capsys.readouterr()
+    assert command("token", "list", monkeypatch=monkeypatch) == 0
+    assert "[/red] [bold]x" in capsys.readouterr().out
+
+
+def test_several_commands_find_the_folder_writable_at_the_same_time(tmp_path: Path) -> None:
+    from dse.cli.service_options import settings_of
+
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda _: settings_of(tmp_path / "data", None, None), range(2_000)))
+    assert len(found) == 2_000
+
+
+def test_a_server_may_open_as_many_files_as_the_system_allows(tmp_path: Path) -> None:
+    least, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, most), most))
+    try:
+        with Served(tmp_path / "data", "--workers", "0") as served:
+            assert served.process
+            allowed, _ = resource.prlimit(served.process.pid, resource.RLIMIT_NOFILE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (least, most))
+    assert allowed == min(DESCRIPTORS, most)
 
 
 def test_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import threading
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ from dse.service.storage.tables import metadata
 from simulator import SpecError
 
 from ..dse.postgres import PostgreSQL
+from ..dse.processes import quick_starts
 from .conftest import emptied
 
 
@@ -59,7 +59,7 @@ def migrate(url: str) -> None:
 
 
 def test_several_may_migrate_at_once(url: str) -> None:
-    context = multiprocessing.get_context("spawn")
+    context = quick_starts()
     processes = [context.Process(target=migrate, args=(url,)) for _ in range(4)]
     for process in processes:
         process.start()

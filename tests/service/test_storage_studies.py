@@ -18,7 +18,7 @@ from sqlalchemy import func, select, text, update
 from dse.patience import Patience
 from dse.service.storage.database import Database
 from dse.service.storage.errors import Conflict, NotFound, TooMany
-from dse.service.storage.studies import LOSSES, Lease, Studies, parsed
+from dse.service.storage.studies import LOSSES, Lease, Studies
 from dse.service.storage.tables import STUDIES
 from dse.service.work.leased_store import LeasedStore, LeaseLost
 from dse.spec import StudySpec
@@ -52,7 +52,7 @@ def test_created_study_waits_with_its_specification(studies: Studies, spec: Stud
     assert (row.state, row.evaluated, row.trials, row.revision) == ("queued", 0, 60, 1)
     assert row.designs == 2**63 - 1
     assert row.created_s == pytest.approx(time.time(), abs=5)
-    assert parsed(studies.get(row.id)) == spec
+    assert StudySpec.parse(json.loads(studies.get(row.id).spec)) == spec
 
 
 def test_same_key_gives_the_same_study(studies: Studies, spec: StudySpec) -> None:
@@ -74,6 +74,15 @@ def test_not_more_studies_than_allowed_wait_or_run(studies: Studies, spec: Study
     assert studies.get(first.id) == first
     studies.cancel(second.id)
     created(studies, spec, most_active=2)
+
+
+def test_not_more_studies_than_allowed_are_kept(studies: Studies, spec: StudySpec) -> None:
+    first = created(studies, spec, most=1)
+    studies.cancel(first.id)
+    with pytest.raises(TooMany, match="1 studies are kept"):
+        created(studies, spec, most=1)
+    studies.delete(first.id)
+    created(studies, spec, most=1)
 
 
 def test_the_limit_holds_when_many_come_at_once(studies: Studies, spec: StudySpec) -> None:
@@ -438,6 +447,12 @@ def names(studies: Studies, search: str = "", states: Sequence[str] = ()) -> lis
     rows, total, _ = studies.list(limit=10, search=search, states=states)
     assert total == len(rows)
     return sorted(row.name for row in rows)
+
+
+def test_search_knows_letters_beyond_ascii(studies: Studies) -> None:
+    created(studies, changed(question="Wie groß wird die ÜBERLAST?"))
+    for search in ("ÜBERLAST", "überlast", "Überlast", "groß"):
+        assert studies.list(limit=10, search=search)[1] == 1, search
 
 
 def test_lists_are_filtered(studies: Studies) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import random
 import threading
 import time
@@ -15,7 +17,7 @@ import pytest
 from sqlalchemy import func, select, text, update
 
 from dse.service.storage.database import Database
-from dse.service.storage.errors import Conflict, NoRoom, NotFound
+from dse.service.storage.errors import Conflict, NoRoom, NotFound, Unavailable
 from dse.service.storage.studies import Studies
 from dse.service.storage.tables import CHUNKS, TOKENS, WORKERS
 from dse.service.storage.tokens import Tokens
@@ -65,7 +67,7 @@ def test_content_comes_back_as_it_was(
     assert b"".join(traces.content(row.sha256)) == path.read_bytes()
     assert pieces(database) == -(-size // CHUNK)
     copy = traces.path_of("mine.csv.gz", tmp_path / "data")
-    assert copy == tmp_path / "data" / "traces" / f"{row.sha256}.csv.gz"
+    assert copy == tmp_path / "data" / "traces" / row.sha256
     assert copy.read_bytes() == path.read_bytes()
     # A copy that is there is not read again; one that was cut off is.
     before = copy.stat().st_ino
@@ -73,6 +75,44 @@ def test_content_comes_back_as_it_was(
     copy.write_bytes(b"")
     assert traces.path_of("mine.csv.gz", tmp_path / "data").read_bytes() == path.read_bytes()
     assert [each.name for each in copy.parent.iterdir()] == [copy.name]
+
+
+def test_content_has_one_copy_for_as_long_as_it_is_needed(
+    traces: Traces, upload: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Names cost nothing, so that a disk cannot be filled with them."""
+    folder = tmp_path / "data"
+    for name in ("a.csv", "a.1", "a.2.3"):
+        row, _ = add(traces, name, upload(10))
+        traces.path_of(name, folder)
+    other, _ = add(traces, "other", upload(10, seed=1))
+    traces.path_of("other", folder)
+    (folder / "traces" / ".partial-x").touch()
+    assert {each.name for each in (folder / "traces").iterdir()} == {row.sha256, other.sha256, ".partial-x"}
+    traces.delete("a.csv")
+    traces.delete("other")
+    # What was just written may belong to somebody who was quicker than the question which traces there are.
+    traces.remove_copies(folder)
+    assert len(list((folder / "traces").iterdir())) == 3
+    for each in (folder / "traces").iterdir():
+        os.utime(each, (0, 0))
+    traces.remove_copies(folder)
+    assert [each.name for each in (folder / "traces").iterdir()] == [row.sha256]
+    traces.remove_copies(tmp_path / "nowhere")
+
+
+def test_a_full_disk_is_a_time_to_wait(
+    traces: Traces, upload: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(traces, "a", upload(10))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(Unavailable, match="No space left"):
+        finder(traces, tmp_path)("a", "trace")
+    assert list((tmp_path / "traces").iterdir()) == []
 
 
 def test_names_are_given_once(traces: Traces, upload: Callable[..., Path], database: Database) -> None:

@@ -206,6 +206,21 @@ def test_an_upload_that_is_cut_off_leaves_nothing(server: Running, client: httpx
     assert chunks(server) == 0
 
 
+def test_an_upload_to_a_full_disk_can_be_sent_again(server: Running, client: httpx.Client) -> None:
+    uploads = server.app.state.uploads
+    folder = uploads._folder
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("no /dev/full")
+    with pytest.MonkeyPatch.context() as patch:
+        whole = Path.open
+        patch.setattr(Path, "open", lambda path, *given: whole(full if path.parent == folder else path, *given))
+        response = client.put("/v1/traces/unlucky.csv", content=CSV, headers={"Content-Type": "text/csv"})
+    assert response.status_code == 503
+    assert int(response.headers["retry-after"]) > 0
+    assert client.put("/v1/traces/unlucky.csv", content=CSV, headers={"Content-Type": "text/csv"}).status_code == 201
+
+
 def test_an_upload_that_stops_is_given_up(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server.app.state.uploads, "_idle_s", 0.5)
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:

@@ -18,8 +18,6 @@ from simulator import Pool
 from simulator.errors import Problem, SpecError
 from simulator.workload.size import requests_of
 
-LONGEST_NAME = 100
-
 
 @dataclass(frozen=True)
 class Admitted:
@@ -41,27 +39,19 @@ class Admitted:
     requests: int
 
 
-class BeyondLimit(SpecError):
-    """A specification that is sound, but asks for more than the server allows."""
-
-
 def admit(spec: StudySpec, limits: Limits) -> Admitted:
     """Hold a study against the limits; nothing is built.
 
     Raises
     ------
-    BeyondLimit
-        If it is larger than allowed.
     SpecError
-        If its name is too long.
+        If it is larger than allowed.
     """
-    if len(spec.name) > LONGEST_NAME:
-        raise _refused(SpecError, "name", f"{len(spec.name):,} characters; allowed: {LONGEST_NAME}")
     spec = _within(spec, limits.trials)
     requests = sum(requests_of(case.workload) for case in spec.cases)
     if requests > limits.requests:
         given = "workload.requests" if len(spec.cases) == 1 else "workloads"
-        raise _refused(BeyondLimit, given, f"up to {requests:,} requests together; allowed here: {limits.requests:,}")
+        raise _refused(given, f"up to {requests:,} requests together; allowed here: {limits.requests:,}")
     space = spec.space.space
     return Admitted(spec, space, min(space.size, LARGEST), requests)
 
@@ -73,15 +63,15 @@ def _within(spec: StudySpec, most: int) -> StudySpec:
         # As many as it takes: that is, as many as there may be.
         budget = budget.model_copy(update={"trials": most})
     if budget.trials > most:
-        raise _refused(BeyondLimit, "budget.trials", f"given {budget.trials:,}; allowed here: {most:,}")
+        raise _refused("budget.trials", f"given {budget.trials:,}; allowed here: {most:,}")
     if budget.rehearsal and budget.rehearsal.trials > most:
         given = budget.rehearsal.trials
-        raise _refused(BeyondLimit, "budget.rehearsal.trials", f"given {given:,}; allowed here: {most:,}")
+        raise _refused("budget.rehearsal.trials", f"given {given:,}; allowed here: {most:,}")
     return spec.model_copy(update={"budget": budget})
 
 
-def _refused(kind: type[SpecError], field: str, message: str) -> SpecError:
-    return kind(f"{field}: {message}", [Problem(field, message)])
+def _refused(field: str, message: str) -> SpecError:
+    return SpecError(f"{field}: {message}", [Problem(field, message)])
 
 
 def check(admitted: Admitted) -> StudyCheck:

@@ -2,28 +2,35 @@
 
 One task looks up the revisions of all studies that are watched, in one query. Where one changed, its watchers are
 woken. Each sends what it has not sent yet, as fast as its client reads: a slow one leaves out states in between, no
-trial, and holds nothing but its place.
+trial, and holds nothing but its place. The same task ends the streams of tokens that were revoked or have expired.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Final
 
+from anyio import to_thread
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from dse.service.api.kept import Answer
 from dse.service.api.known import Trials
 from dse.service.api.problems import problem_response
+from dse.service.api.security.callers import CALLER, NOBODY, Caller
 from dse.service.api.views import Views, summary_of
 from dse.service.storage.errors import NotFound, Unavailable
 from dse.service.storage.studies import ENDED, StudyRow
+from dse.service.storage.tokens import Tokens
 
 POLL_S: Final = 0.3
+TOKENS_S: Final = 5.0
+"""After so long it is asked again whether the tokens of watchers are still good."""
 HEARTBEAT_S: Final = 15.0
 HEARTBEAT: Final = b": still here\n\n"
 SLOW_S: Final = 30.0
@@ -56,12 +63,17 @@ class Events:
     ----------
     views
         What is known of studies.
+    tokens
+        Says which tokens are good.
     most
         Watchers at the same time.
     """
 
-    def __init__(self, views: Views, most: int) -> None:
-        self._views, self._most = views, most
+    def __init__(self, views: Views, tokens: Tokens, most: int) -> None:
+        self._views, self._tokens, self._most = views, tokens, most
+        self._callers: Counter[str] = Counter()
+        self._shut_out: set[str] = set()
+        self._asked_s = 0.0
         self._watched: dict[str, _Watched] = {}
         self._somebody = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -75,10 +87,13 @@ class Events:
     def close(self) -> None:
         """End all streams; called from the event loop, before the server waits for its connections to end."""
         self._closing = True
-        for watched in self._watched.values():
-            watched.wake()
+        self._wake_all()
         if self._task is not None:
             self._task.cancel()
+
+    def _wake_all(self) -> None:
+        for watched in self._watched.values():
+            watched.wake()
 
     def stream(self, id: str, after: int) -> EventStream:
         """Return the events of a study as an answer.
@@ -97,15 +112,20 @@ class Events:
         """Whether there are as many watchers as there may be."""
         return self.watchers >= self._most
 
-    def enter(self, id: str) -> None:
-        """Count a watcher."""
+    def enter(self, id: str, token: str) -> None:
+        """Count a watcher and the token that it has, which may be none."""
         self.watchers += 1
+        if token:
+            self._callers[token] += 1
         self._watched.setdefault(id, _Watched()).watchers += 1
         self._somebody.set()
 
-    def leave(self, id: str) -> None:
+    def leave(self, id: str, token: str) -> None:
         """Forget a watcher."""
         self.watchers -= 1
+        if token:
+            self._callers[token] -= 1
+            self._callers += Counter()  # without those that are zero
         watched = self._watched[id]
         watched.watchers -= 1
         if not watched.watchers:
@@ -113,12 +133,12 @@ class Events:
         if not self._watched:
             self._somebody.clear()
 
-    async def events(self, id: str, after: int) -> AsyncIterator[bytes]:
-        """Yield the events of a study whose watcher was counted, until it ends or is deleted."""
+    async def events(self, id: str, token: str, after: int) -> AsyncIterator[bytes]:
+        """Yield the events of a study whose watcher was counted, until it ends, is deleted or the token is no good."""
         yield RETRY
         watched = self._watched[id]
         sent, revision, front = after, -1, b""
-        while not self._closing:
+        while not self._closing and token not in self._shut_out:
             # Before anything is read, so that no change is missed.
             changed = watched.changed
             try:
@@ -163,6 +183,7 @@ class Events:
             await self._somebody.wait()
             asked = list(self._watched)
             try:
+                await self._look_at_tokens()
                 found = await self._views.look(asked)
             except Unavailable as error:
                 log.warning("changes of studies cannot be looked up: %s", error)
@@ -176,6 +197,15 @@ class Events:
                         watched.revision = found.get(id)
                         watched.wake()
             await asyncio.sleep(POLL_S)
+
+    async def _look_at_tokens(self) -> None:
+        """Shut out watchers whose token was revoked or has expired."""
+        if not self._callers or monotonic() < self._asked_s + TOKENS_S:
+            return
+        self._asked_s, asked = monotonic(), set(self._callers)
+        self._shut_out = asked - await to_thread.run_sync(self._tokens.good, asked)
+        if self._shut_out:
+            self._wake_all()
 
 
 def event(name: bytes, content: bytes, cursor: int) -> bytes:
@@ -195,8 +225,8 @@ class EventStream(StreamingResponse):
     def __init__(self, events: Events, id: str, after: int) -> None:
         # Proxies that gather an answer before they pass it on are asked not to.
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        super().__init__(events.events(id, after), headers=headers)
-        self._events, self._id = events, id
+        super().__init__((), headers=headers)
+        self._events, self._id, self._after = events, id, after
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream, until it ends, the client leaves or takes nothing any more."""
@@ -204,11 +234,13 @@ class EventStream(StreamingResponse):
             detail = f"{self._events.watchers:,} event streams are open, as many as may be"
             await problem_response(429, detail, kind="limit", headers={"Retry-After": "10"})(scope, receive, send)
             return
-        self._events.enter(self._id)
+        caller: Caller = scope.get(CALLER, NOBODY)
+        self.body_iterator = self._events.events(self._id, caller.token, self._after)
+        self._events.enter(self._id, caller.token)
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._events.leave(self._id)
+            self._events.leave(self._id, caller.token)
 
     async def stream_response(self, send: Send) -> None:
         """Send the pieces, each within :data:`SLOW_S`."""

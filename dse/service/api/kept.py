@@ -13,6 +13,8 @@ MOST_BYTES: Final = 64_000_000
 """Of all answers that are kept."""
 LARGEST_BYTES: Final = MOST_BYTES // 8
 """Of one; a larger one is made anew each time."""
+BESIDE_BYTES: Final = 1_000
+"""That an answer takes beside its content: a stranger may ask for any number of empty pages."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,14 @@ class Answers:
         if len(answer.content) > LARGEST_BYTES or (before is not None and before.revision > revision):
             return answer
         if before is not None:
-            self._bytes -= len(before.answer.content)
+            self._bytes -= _size(before.answer)
         self._kept[id, name] = _Kept(answer, revision, monotonic())
         self._kept.move_to_end((id, name))
-        self._bytes += len(answer.content)
+        self._bytes += _size(answer)
         while self._bytes > MOST_BYTES:
-            self._bytes -= len(self._kept.popitem(last=False)[1].answer.content)
+            self._bytes -= _size(self._kept.popitem(last=False)[1].answer)
         return answer
+
+
+def _size(answer: Answer) -> int:
+    return len(answer.content) + BESIDE_BYTES

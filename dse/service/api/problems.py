@@ -22,8 +22,9 @@ from simulator.errors import Problem as Fault
 from simulator.errors import SpecError
 
 MEDIA: Final = "application/problem+json"
+AWAY: Final = "the database is away, or a disk is full; the server's log has more"
 AWAY_S: Final = 5
-"""When to ask again while the database is away."""
+"""When to ask again then."""
 MOST_ERRORS: Final = 100
 MOST_CHARACTERS: Final = 2_000
 """Longer texts are cut: what was sent wrongly need not come back whole."""
@@ -170,7 +171,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(TooMany, _plain(429, {"Retry-After": "10"}))
     app.add_exception_handler(NoRoom, _plain(413))
     app.add_exception_handler(Busy, _plain(429, {"Retry-After": str(Busy.retry_after_s)}))
-    app.add_exception_handler(Unavailable, _plain(503, {"Retry-After": str(AWAY_S)}))
+    app.add_exception_handler(Unavailable, _unavailable)
 
 
 def _plain(status: int, headers: Mapping[str, str] | None = None) -> Any:
@@ -178,6 +179,12 @@ def _plain(status: int, headers: Mapping[str, str] | None = None) -> Any:
         return problem_response(status, str(error), headers=headers)
 
     return handler
+
+
+async def _unavailable(_request: Request, error: Exception) -> Response:
+    # Where the database is and what it says is not for strangers, who may ask whether the server is ready.
+    log.info("unavailable: %s", error)
+    return problem_response(503, AWAY, headers={"Retry-After": str(AWAY_S)})
 
 
 async def _refused(_request: Request, error: Exception) -> Response:

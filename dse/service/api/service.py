@@ -64,7 +64,7 @@ class Service:
             database = Database(settings.url)
             undo.callback(database.close)
             database.migrate()
-            studies, traces = Studies(database), Traces(database)
+            studies, traces, tokens = Studies(database), Traces(database), Tokens(database)
             views = Views(studies, finder(traces, settings.data))
             bench = Bench(settings)
             bench.start()
@@ -74,11 +74,11 @@ class Service:
             database=database,
             studies=studies,
             traces=traces,
-            tokens=Tokens(database),
+            tokens=tokens,
             workers=Workers(database),
             bench=bench,
             views=views,
-            events=Events(views, settings.limits.watchers),
+            events=Events(views, tokens, settings.limits.watchers),
         )
 
     def close(self) -> None:

@@ -14,7 +14,10 @@ log = logging.getLogger("dse.service")
 
 
 async def keep_up(service: Service) -> None:
-    """Do what was asked of studies whose worker is gone, again and again; at first remove what uploads left behind."""
+    """Do what was asked of studies whose worker is gone and remove copies of deleted traces, again and again.
+
+    At first also remove what uploads left behind.
+    """
     swept = False
     while True:
         try:
@@ -22,6 +25,7 @@ async def keep_up(service: Service) -> None:
                 await to_thread.run_sync(service.traces.remove_orphans)
                 swept = True
             await to_thread.run_sync(service.studies.settle)
+            await to_thread.run_sync(service.traces.remove_copies, service.settings.data)
         except Unavailable as error:
             log.warning("upkeep waits for the database: %s", error)
         except Exception:

@@ -16,6 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from dse.service.api.problems import Refusal
+from dse.service.storage.disk import written
 
 IDLE_S: Final = 30.0
 """An upload from which nothing comes for so long is over."""
@@ -54,20 +55,23 @@ class Uploads:
         ------
         Refusal
             429 if too many arrive at the moment.
+        Unavailable
+            If the disk has no room.
         """
         if self._arriving >= AT_ONCE:
             detail = f"{self._arriving} files are being uploaded, as many as may be"
             raise Refusal(429, detail, kind="limit", headers={"Retry-After": "10"})
         self._arriving += 1
         try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._sweep()
-            handle, name = tempfile.mkstemp(dir=self._folder, prefix=_PREFIX)
-            os.close(handle)
-            try:
-                yield Path(name)
-            finally:
-                Path(name).unlink(missing_ok=True)
+            with written(self._folder):
+                self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                self._sweep()
+                handle, name = tempfile.mkstemp(dir=self._folder, prefix=_PREFIX)
+                os.close(handle)
+                try:
+                    yield Path(name)
+                finally:
+                    Path(name).unlink(missing_ok=True)
         finally:
             self._arriving -= 1
 

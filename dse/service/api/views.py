@@ -49,6 +49,8 @@ READ_AT_ONCE: Final = 1_000
 """Trials."""
 LISTS: Final = 100
 """Lists that are kept."""
+LIST_BYTES: Final = 2_000_000
+"""Of one; a larger one is read anew each time."""
 GONE: Final = 10_000
 """Deleted studies that are remembered, so that none comes back that was read just before."""
 ANY: Final = 0
@@ -322,7 +324,7 @@ class Views:
         async def read() -> Answer:
             changes, now = self._changes, monotonic()
             found = await to_thread.run_sync(lambda: self._list(states, search, limit, after))
-            if changes == self._changes:
+            if changes == self._changes and len(found.content) <= LIST_BYTES:
                 self._lists[key] = (now, found)
                 self._lists.move_to_end(key)
                 while len(self._lists) > LISTS:

@@ -9,7 +9,7 @@ import ssl
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -28,6 +28,8 @@ ANSWERS_S: Final = 4.0
 WORKERS_S: Final = 7.0
 """How long workers may take to give their studies back, from the beginning of the end."""
 BACKLOG: Final = 2_048
+DESCRIPTORS: Final = 65_536
+"""Open files and connections; systems give programs 1,024 unless they ask, fewer than there may be event streams."""
 KEEP_ALIVE_S: Final = 30
 
 
@@ -114,6 +116,17 @@ def _no_password() -> str:
     raise ValueError("the key is encrypted, and there is nobody to ask for its password")
 
 
+def _allow_descriptors() -> None:
+    """Let this process have as many open files and connections as it may need, as far as the system allows it."""
+    with suppress(ImportError, OSError, ValueError):
+        import resource
+
+        least, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = DESCRIPTORS if most == resource.RLIM_INFINITY else min(DESCRIPTORS, most)
+        if least != resource.RLIM_INFINITY and least < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+
+
 class Server(uvicorn.Server):
     """A server that says when it is ready, and when it begins to end.
 
@@ -169,6 +182,7 @@ def run(
     proxies
         Addresses of proxies that are believed when they say who asks.
     """
+    _allow_descriptors()
     config = uvicorn.Config(
         app,
         log_config=None,

@@ -20,7 +20,7 @@ from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.sql.elements import ColumnElement
 
 from dse.service.storage.errors import Unavailable
-from dse.storage.database import BUSY_S, CONNECT_S, address_of, first_line, make_tables, of_database
+from dse.storage.database import BUSY_S, CONNECT_S, address_of, first_line, make_tables, of_database, shown
 from simulator import SpecError
 
 DIALECTS: Final = ("sqlite", "postgresql")
@@ -58,7 +58,7 @@ class Database:
     def __init__(self, url: str) -> None:
         address = address_of(url)
         self.url = address.render_as_string(hide_password=False)
-        self.place = address.render_as_string(hide_password=True)
+        self.place = shown(address)
         self.dialect = address.get_backend_name()
         if self.dialect not in DIALECTS:
             raise SpecError(f"--storage {self.place}: allowed: {' or '.join(DIALECTS)}")
@@ -172,6 +172,8 @@ def _prepare_sqlite(connection: sqlite3.Connection, _: Any) -> None:
     """Let readers and one writer work side by side, and leave the beginning of transactions to the engine."""
     connection.isolation_level = None
     connection.execute("PRAGMA foreign_keys = ON")
+    # SQLite's own knows no letters beyond ASCII.
+    connection.create_function("lower", 1, lambda text: text and text.lower(), deterministic=True)
     deadline = time.monotonic() + BUSY_S
     while connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
         try:

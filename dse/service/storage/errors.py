@@ -20,4 +20,4 @@ class NoRoom(Exception):
 
 
 class Unavailable(Exception):
-    """The database is away."""
+    """The database is away, or a disk has no room; the message is for whoever runs the service."""

@@ -5,7 +5,6 @@ Every change is one conditional statement, so that neither two people nor two wo
 
 from __future__ import annotations
 
-import json
 import re
 import uuid
 from collections.abc import Collection, Sequence
@@ -145,6 +144,7 @@ class Studies:
         traces: Sequence[str],
         idempotency_key: str | None,
         most_active: int,
+        most: int,
     ) -> StudyRow:
         """Keep a new study, which waits for a worker from now on.
 
@@ -160,13 +160,15 @@ class Studies:
             With the same key and specification, the study that is there already is returned.
         most_active
             Studies that may wait or run at the same time.
+        most
+            Studies that may be kept, those that have ended too.
 
         Raises
         ------
         Conflict
             If the key belongs to another specification.
         TooMany
-            If too many are active.
+            If too many are active, or kept.
         NotFound
             If a trace is not there.
         SpecError
@@ -181,6 +183,9 @@ class Studies:
                 if found.spec != text:
                     raise Conflict(f"Idempotency-Key: used for another study, {found.id}")
                 return _row(found)
+            kept = connection.execute(_count()).scalar_one()
+            if kept >= most:
+                raise TooMany(f"{kept:,} studies are kept, which is the limit; delete some that have ended")
             active = connection.execute(_count(_C.state.in_(ACTIVE))).scalar_one()
             if active >= most_active:
                 raise TooMany(f"{active:,} studies wait or run, which is the limit; try again when one has ended")
@@ -598,8 +603,3 @@ def _check_traces(connection: Connection, names: Sequence[str]) -> None:
     known = set(connection.execute(select(TRACES.c.name).where(TRACES.c.name.in_(tuple(names)))).scalars())
     if missing := [name for name in names if name not in known]:
         raise NotFound(f"no trace {missing[0]!r}")
-
-
-def parsed(row: StudyRow) -> StudySpec:
-    """Return the specification of a study."""
-    return StudySpec.parse(json.loads(row.spec), source=f"study {row.name}")

@@ -6,10 +6,11 @@ import hashlib
 import re
 import secrets
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
-from sqlalchemy import delete, insert, or_, select
+from sqlalchemy import ColumnElement, delete, insert, or_, select
 
 from dse.service.storage.database import Database
 from dse.service.storage.errors import NotFound
@@ -87,10 +88,18 @@ class Tokens:
 
     def check(self, secret: str) -> TokenRow | None:
         """Return the token of a secret; None if there is none, or no longer."""
-        valid = or_(_C.expires_s.is_(None), _C.expires_s > self._database.now)
         with self._database.reading() as connection:
-            row = connection.execute(select(*_SHOWN).where(_C.sha256 == _hash(secret), valid)).one_or_none()
+            row = connection.execute(select(*_SHOWN).where(_C.sha256 == _hash(secret), self._valid)).one_or_none()
         return TokenRow(**row._mapping) if row else None
+
+    def good(self, ids: Collection[str]) -> set[str]:
+        """Return those of some tokens that are neither revoked nor expired."""
+        with self._database.reading() as connection:
+            return set(connection.execute(select(_C.id).where(_C.id.in_(ids), self._valid)).scalars())
+
+    @property
+    def _valid(self) -> ColumnElement[bool]:
+        return or_(_C.expires_s.is_(None), _C.expires_s > self._database.now)
 
     def list(self) -> list[TokenRow]:
         """Return all tokens, the oldest first, expired ones too."""

@@ -6,7 +6,9 @@ import hashlib
 import os
 import re
 import tempfile
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,6 +18,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from dse.service.storage.database import Database
+from dse.service.storage.disk import written
 from dse.service.storage.errors import Conflict, NoRoom, NotFound
 from dse.service.storage.tables import CHUNKS, STUDY_TRACES, TRACES
 from simulator import SpecError
@@ -26,6 +29,8 @@ CHUNK: Final = 1_000_000
 PIECES: Final = 8
 """Written in one transaction: others that write wait no longer than for these."""
 ATTEMPTS: Final = 5
+FRESH_S: Final = 60.0
+"""A copy that was written so recently may be of a trace that was added meanwhile."""
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 Batch = list[dict[str, object]]
@@ -202,32 +207,54 @@ class Traces:
         name
             Of the trace.
         folder
-            Of this machine's data; the file is ``traces/HASH.ENDING`` there.
+            Of this machine's data; the file is ``traces/HASH`` there, whatever names the content has.
 
         Raises
         ------
         NotFound
             If there is no trace of that name.
+        Unavailable
+            If the disk has no room for the copy.
         """
         trace = self.get(name)
-        place = folder / "traces"
-        target = place / f"{trace.sha256}{_ending(name)}"
+        place = _copies(folder)
+        target = place / trace.sha256
         if target.is_file() and target.stat().st_size == trace.bytes:
             return target
-        place.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle, partial = tempfile.mkstemp(dir=place, prefix=".partial-")
-        try:
-            digest = hashlib.sha256()
-            with os.fdopen(handle, "wb") as file:
-                for piece in self.content(trace.sha256):
-                    file.write(piece)
-                    digest.update(piece)
-            if digest.hexdigest() != trace.sha256:
-                raise NotFound(f"trace {name!r}: its content was deleted")
-            os.replace(partial, target)
-        finally:
-            Path(partial).unlink(missing_ok=True)
+        with written(place):
+            place.mkdir(parents=True, exist_ok=True, mode=0o700)
+            handle, partial = tempfile.mkstemp(dir=place, prefix=".partial-")
+            try:
+                digest = hashlib.sha256()
+                with os.fdopen(handle, "wb") as file:
+                    for piece in self.content(trace.sha256):
+                        file.write(piece)
+                        digest.update(piece)
+                if digest.hexdigest() != trace.sha256:
+                    raise NotFound(f"trace {name!r}: its content was deleted")
+                os.replace(partial, target)
+            finally:
+                Path(partial).unlink(missing_ok=True)
         return target
+
+    def remove_copies(self, folder: Path) -> None:
+        """Delete copies of traces that were deleted, and what was left of those that were cut off.
+
+        Parameters
+        ----------
+        folder
+            Of this machine's data.
+        """
+        there = list(_copies(folder).glob("*"))
+        if not there:
+            return
+        with self._database.reading() as connection:
+            needed = set(connection.execute(select(TRACES.c.sha256)).scalars())
+        for copy in there:
+            # Whoever has it open reads it to the end.
+            with suppress(OSError):
+                if copy.name not in needed and time.time() - copy.stat().st_mtime > FRESH_S:
+                    copy.unlink()
 
     def remove_orphans(self, sha256: str | None = None) -> None:
         """Delete pieces that no trace has, e.g. of an upload that was cut off: those of one content, or all."""
@@ -303,9 +330,8 @@ def finder(traces: Traces, folder: Path) -> Finder:
     return find
 
 
-def _ending(name: str) -> str:
-    """Return the ending of a name, by which readers may tell what a file is."""
-    return "".join(Path(name).suffixes[-2:])
+def _copies(folder: Path) -> Path:
+    return folder / "traces"
 
 
 def _digest(file: Path) -> str:

@@ -110,6 +110,9 @@ class _Session:
                 return SETTLED
             except KeyboardInterrupt:
                 pass
+            except Unavailable as error:
+                log.warning("%s", error)
+                return UNSETTLED
             except Exception as error:
                 if _starved(error):
                     raise

@@ -18,6 +18,7 @@ from dse.service.settings import Settings
 from dse.service.storage.database import Database
 from dse.service.storage.errors import Unavailable
 from dse.service.storage.studies import Lease, Studies
+from dse.service.storage.traces import Traces
 from dse.service.storage.workers import Workers
 from dse.service.work.job import SETTLED, STARVED, UNSETTLED, Job
 from dse.service.work.runner_process import RunnerProcess
@@ -40,7 +41,6 @@ def run_worker(
     *,
     jobs: int,
     once: bool = False,
-    parent_pid: int | None = None,
     stopping: Callable[[], bool] = bool,
     say: Callable[[str], None] = log.info,
 ) -> None:
@@ -54,8 +54,6 @@ def run_worker(
         Processes that simulate at the same time.
     once
         Whether to end after one study, or if there is none.
-    parent_pid
-        Process with which the worker ends; it stays if None.
     stopping
         Tells whether to end, e.g. because whoever keeps the worker is gone.
     say
@@ -69,7 +67,7 @@ def run_worker(
     settings.prepared()
     with closing(Database(settings.url)) as database:
         database.migrate()
-        worker = _Worker(settings, database, jobs, parent_pid, stopping, say)
+        worker = _Worker(settings, database, jobs, stopping, say)
         with worker.listening():
             worker.run(once)
 
@@ -82,12 +80,11 @@ class _Worker:
         settings: Settings,
         database: Database,
         jobs: int,
-        parent: int | None,
         stopping: Callable[[], bool],
         say: Callable[[str], None],
     ) -> None:
         self._settings, self._database, self._jobs = settings, database, jobs
-        self._parent, self._stopping, self._say = parent, stopping, say
+        self._stopping, self._say = stopping, say
         self._studies, self._workers = Studies(database), Workers(database)
         self._host = socket.gethostname()[:32]
         self._id = f"{self._host}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
@@ -113,7 +110,7 @@ class _Worker:
 
     @property
     def _ends(self) -> bool:
-        return self._signals > 0 or self._stopping() or (self._parent is not None and os.getppid() != self._parent)
+        return self._signals > 0 or self._stopping()
 
     def run(self, once: bool) -> None:
         """Take studies until the end."""
@@ -149,6 +146,7 @@ class _Worker:
         extra = {"study": lease.study, "worker": self._id, "lease": lease.number}
         log.info("study started", extra=extra)
         self._say(f"study {lease.study}: started")
+        self._tried(lambda: Traces(self._database).remove_copies(self._settings.data), None)
         runner = RunnerProcess(self._job(lease))
         try:
             asked = self._watch(lease, runner)
@@ -186,11 +184,12 @@ class _Worker:
             now = time.monotonic()
             if now - renewed >= lease_s / BEATS:
                 renewed = looked = now
-                answer = self._heard(lambda: self._studies.renew(lease, lease_s), answer)
+                # As long as the database is away, what it last said holds.
+                answer = self._tried(lambda: self._studies.renew(lease, lease_s), answer)
                 self._beat()
             elif now - looked >= LOOK_S:
                 looked = now
-                answer = self._heard(lambda: self._studies.asked(lease), answer)
+                answer = self._tried(lambda: self._studies.asked(lease), answer)
             if answer is None:
                 if not self._tried(lambda: self._studies.settled(lease), False):
                     return None
@@ -206,10 +205,6 @@ class _Worker:
                     runner.kill()
             time.sleep(TURN_S)
         return why
-
-    def _heard(self, ask: Callable[[], str | None], last: str | None) -> str | None:
-        """Return what the database says was asked of a study; as long as it is away, what it last said."""
-        return self._tried(ask, last)
 
     def _settle(self, lease: Lease, runner: RunnerProcess, asked: str) -> None:
         """Write down how a session ended, unless the runner did."""

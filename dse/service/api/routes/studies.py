@@ -65,6 +65,7 @@ async def create_study(
             traces=sorted(traces),
             idempotency_key=idempotency_key,
             most_active=service.settings.limits.active_studies,
+            most=service.settings.limits.studies,
         )
     )
     service.views.changed(row)

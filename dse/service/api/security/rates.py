@@ -33,7 +33,7 @@ class Counters(Storage):
     def __init__(self) -> None:
         super().__init__()
         self._counts: dict[str, tuple[float, int]] = {}
-        self._swept_s = time.time()
+        self._swept_s = time.monotonic()
 
     @property
     def base_exceptions(self) -> type[Exception]:
@@ -42,7 +42,7 @@ class Counters(Storage):
 
     def incr(self, key: str, expiry: float, amount: int = 1) -> int:
         """Add to a counter, which starts anew after some seconds, and return it."""
-        now = time.time()
+        now = time.monotonic()
         if now > self._swept_s + _SWEPT_S:
             self._counts = {each: found for each, found in self._counts.items() if now < found[0]}
             self._swept_s = now
@@ -55,11 +55,11 @@ class Counters(Storage):
     def get(self, key: str) -> int:
         """Return a counter."""
         until, count = self._counts.get(key, (0.0, 0))
-        return count if time.time() < until else 0
+        return count if time.monotonic() < until else 0
 
     def get_expiry(self, key: str) -> float:
         """Return when a counter starts anew."""
-        return self._counts.get(key, (time.time(), 0))[0]
+        return self._counts.get(key, (time.monotonic(), 0))[0]
 
     def check(self) -> bool:
         """Return whether counters can be kept."""
@@ -103,7 +103,7 @@ class Rate:
 
     def response(self, who: str) -> Response:
         """Return the refusal, which says when to come again."""
-        left_s = self._limiter.get_window_stats(self._item, who).reset_time - time.time()
+        left_s = self._limiter.get_window_stats(self._item, who).reset_time - time.monotonic()
         return problem_response(429, self._said, headers={"Retry-After": str(max(1, math.ceil(left_s)))})
 
 

@@ -38,11 +38,16 @@ class GoodTokens:
     def __init__(self, tokens: Callable[[], Tokens]) -> None:
         self._tokens = tokens
         self._good: dict[bytes, tuple[float, Caller]] = {}
+        self._familiar: set[bytes] = set()
 
     def remembered(self, secret: str) -> Caller | None:
         """Return who has a token, if that was found out a moment ago."""
         found = self._good.get(_hash(secret))
         return found[1] if found and time.monotonic() < found[0] else None
+
+    def is_familiar(self, secret: str) -> bool:
+        """Return whether a token was good when it was last asked for."""
+        return _hash(secret) in self._familiar
 
     def check(self, secret: str) -> Caller | None:
         """Return who has a token, None if nobody has."""
@@ -50,7 +55,9 @@ class GoodTokens:
         now = time.monotonic()
         self._good = {key: value for key, value in self._good.items() if now < value[0]}
         if row is None:
+            self._familiar.discard(_hash(secret))
             return None
+        self._familiar.add(_hash(secret))
         caller = Caller(row.scope, row.id)
         left_s = REMEMBERED_S if row.expires_s is None else min(REMEMBERED_S, row.expires_s - time.time())
         self._good[_hash(secret)] = now + left_s, caller
@@ -97,7 +104,8 @@ class TokenCallers:
             caller = self._good.remembered(secret)
             if caller is None:
                 address = address_of(scope)
-                if self._wrong.is_reached(address):
+                # Who has a good token is not kept out by what others try from the same address.
+                if self._wrong.is_reached(address) and not self._good.is_familiar(secret):
                     await self._wrong.response(address)(scope, receive, send)
                     return
                 caller = await run_in_threadpool(self._good.check, secret) if secret else None
