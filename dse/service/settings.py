@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Final, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from simulator.spec.base import Spec
 
+_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,253}")
 DATABASE: Final = "service.db"
 """SQLite file in the data folder, where no database is named."""
 
@@ -43,6 +45,14 @@ class Settings(Spec):
     hosts: tuple[str, ...] = Field(default=(), description="further names under which the server is reached")
     dashboard: str | None = Field(default=None, description="address of an optuna-dashboard on the same database")
     limits: Limits = Field(default_factory=Limits, description="upper limits")
+
+    @field_validator("hosts")
+    @classmethod
+    def _names(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for name in hosts:
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is no name; allowed: such as studies.example.com, without a port")
+        return hosts
 
     @property
     def url(self) -> str:

@@ -161,6 +161,7 @@ def test_refusals_are_sentences(
     assert "a token is required, and there is none; make one: dse token create NAME --scope run" in open_to_all
     assert "--require-token" in refused("--require-token")
     assert "a token is required" in refused("--allow-host", "studies.example.com")
+    assert "without a port" in refused("--allow-host", "studies.example.com:8443")
     assert "--host: 'no.such.host.invalid'" in refused(
         "--host", "no.such.host.invalid", "--storage-file", str(_url(tmp_path))
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -73,8 +74,9 @@ class RunnerProcess:
             self._process.send_signal(signal.SIGINT)
 
     def kill(self) -> None:
-        """End it at once."""
-        self._process.kill()
+        """End it and the processes that it started, at once."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     def close(self) -> None:

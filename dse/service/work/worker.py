@@ -228,6 +228,9 @@ class _Worker:
             log.error("runner lost: %s", reason, extra=extra)
         log.info("study left", extra={**extra, "state": state})
         self._say(f"study {lease.study}: {state}")
+        if runner.code == UNSETTLED and not asked:
+            # Something is in the way here, e.g. a full disk: elsewhere it may go on.
+            self._pause(self._settings.lease_s)
 
     def _fail(self, lease: Lease, reason: str) -> str:
         self._insist(lambda: self._studies.finish(lease, "failed", reason=reason))
