@@ -34,6 +34,8 @@ PICTURES = os.environ.get("DSE_SCREENSHOTS")
 WIDE = {"width": 1360, "height": 980}
 NARROW = {"width": 360, "height": 780}
 TRIALS = 80
+WATCHED = 240
+"""Trials of the study that is watched: enough that a quick machine does not end it between two looks."""
 POINTS = ".front-plot .scatterlayer .points path:not([display])"
 OPTIONS = ("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
 QUIET = ("--disable-component-update", "--disable-sync", "--no-default-browser-check")
@@ -227,9 +229,10 @@ def test_a_study_from_the_form_to_its_export(visit: Callable[..., Visitor], serv
     page.get_by_label("Tensor parallelism (TP)").fill("4, 8")
     page.get_by_label("Token budgets").fill("1024, 2048")
     page.get_by_role("checkbox", name="static").uncheck()
-    page.get_by_label("Trials").fill(str(TRIALS))
-    page.get_by_label("Requests", exact=True).fill("12000")
-    visitor.wait(lambda: all(said in check.inner_text() for said in ("5,120 designs", "up to 80 trials", "12,000 req")))
+    page.get_by_label("Trials").fill(str(WATCHED))
+    page.get_by_label("Requests", exact=True).fill("30000")
+    wanted = "5,120 designs", f"up to {WATCHED} trials", "30,000 req"
+    visitor.wait(lambda: all(said in check.inner_text() for said in wanted))
     assert '"a100-80gb"' not in page.locator("#source").input_value()
     visitor.picture("form", page.get_by_role("region", name="What may vary"))
     page.get_by_role("button", name="Run study").click()
@@ -245,7 +248,7 @@ def test_a_study_from_the_form_to_its_export(visit: Callable[..., Visitor], serv
 
     visitor.wait(grown, 60)
     page.locator(".state.is-finished").wait_for(timeout=120_000)
-    visitor.wait(lambda: page.locator(".tiles").count() and shown(page, 0) == TRIALS)
+    visitor.wait(lambda: page.locator(".tiles").count() and shown(page, 0) == WATCHED)
     assert shown(page, 2) >= 2
 
     # A point is clicked: the design stands beside the front, and below it in full.
@@ -323,7 +326,7 @@ def test_a_study_from_the_form_to_its_export(visit: Callable[..., Visitor], serv
 
     before = state()
     page.reload()
-    visitor.wait(lambda: page.locator(".tiles").count() and shown(page, 0) == TRIALS)
+    visitor.wait(lambda: page.locator(".tiles").count() and shown(page, 0) == WATCHED)
     compare.get_by_text("How they did").wait_for()
     visitor.wait(lambda: state() == before)
     page.go_back()

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-NICENESS: Final = 10
+NICENESS: Final = 5
 LOOK_S: Final = 1.0
 """Seconds between two looks for the parent, where the system does not tell of its end."""
 _PR_SET_PDEATHSIG: Final = 1
