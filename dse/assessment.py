@@ -123,9 +123,10 @@ def over_cases(
     spec
         The study.
     """
+    values = np.asarray(losses)
     if spec.robust == "weighted":
-        return np.asarray(np.average(np.asarray(losses), axis=0, weights=[case.weight for case in spec.cases]))
-    return np.asarray(np.max(np.asarray(losses), axis=0))
+        return np.asarray(np.average(values, axis=0, weights=[case.weight for case in spec.cases]))
+    return np.asarray(values.max(axis=0))
 
 
 def _aggregated(name: str, values: Sequence[float], spec: StudySpec) -> float:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import re
-import shutil
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +13,13 @@ import pytest
 
 from dse import StudyResult
 from dse.report import render_report
+from tests.chromium import launched, needs_browser
 
 from .test_report import CASES, payload, resolved, study
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-OPTIONS = ("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
-QUIET = ("--disable-component-update", "--disable-sync", "--no-default-browser-check")
 NARROW = {"width": 360, "height": 780}
 CUT = """limit => [...document.querySelectorAll("main *, header *")]
     .filter(node => node.offsetParent !== null && !node.closest("svg, .quiet"))
@@ -34,22 +29,13 @@ CUT = """limit => [...document.querySelectorAll("main *, header *")]
 PAPER_PX = 184 / 25.4 * 96
 """Width of A4 between the margins of the style sheet."""
 
-pytestmark = [
-    pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine"),
-    pytest.mark.skipif(not find_spec("playwright"), reason="playwright is not installed"),
-]
+pytestmark = needs_browser
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
-
-    # Chromium's sandbox does not work for root.
-    root = ("--no-sandbox",) if os.geteuid() == 0 else ()
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=[*OPTIONS, *QUIET, *root])
-        yield launched
-        launched.close()
+    with launched() as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

@@ -175,7 +175,7 @@ BOMBS: Final = (
     b"g: &g [*f,*f,*f,*f,*f,*f,*f,*f,*f]\nh: [*g,*g,*g,*g,*g,*g,*g,*g,*g]\n",
     b"a: &a [*a]\n",
     b"&a {a: *a}\n",
-    b"!!python/object/apply:os.system ['touch /tmp/owned']\n",
+    b"!!python/object/apply:os.system ['touch owned']\n",
     b"? [a, b]\n: 1\n",
     b"a: 1\na: 2\n",
     b'{"name": 1, "name": 2}',

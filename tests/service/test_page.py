@@ -10,12 +10,10 @@ import io
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +21,13 @@ import pytest
 import yaml
 
 from simulator import Deployment
+from tests.chromium import launched, needs_browser
 
 from .served import Served, until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Locator, Page
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PICTURES = os.environ.get("DSE_SCREENSHOTS")
 WIDE = {"width": 1360, "height": 980}
 NARROW = {"width": 360, "height": 780}
@@ -37,30 +35,19 @@ TRIALS = 80
 WATCHED = 240
 """Trials of the study that is watched: enough that a quick machine does not end it between two looks."""
 POINTS = ".front-plot .scatterlayer .points path:not([display])"
-OPTIONS = ("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
-QUIET = ("--disable-component-update", "--disable-sync", "--no-default-browser-check")
 BEYOND = """() => [...document.querySelectorAll("main *")]
     .filter(node => !node.closest(".scroll, .unseen, svg, pre, .plot"))
     .filter(node => node.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
     .map(node => node.outerHTML.slice(0, 120))"""
 """What is cut at the right, other than what can be scrolled."""
 
-pytestmark = [
-    pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine"),
-    pytest.mark.skipif(not find_spec("playwright"), reason="playwright is not installed"),
-]
+pytestmark = needs_browser
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
-
-    # Chromium's sandbox does not work for root.
-    root = ("--no-sandbox",) if os.geteuid() == 0 else ()
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=[*OPTIONS, *QUIET, *root])
-        yield launched
-        launched.close()
+    with launched() as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
