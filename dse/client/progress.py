@@ -13,7 +13,7 @@ from dse.service.answers.records import StudySummary
 
 @contextmanager
 def shown(study: StudySummary) -> Iterator[Callable[[StudySummary], None]]:
-    """Show a line that renews itself; without a terminal, a line every tenth of the budget.
+    """Show a line that renews itself; without a terminal, a line every tenth of the budget and at each new state.
 
     Yields
     ------
@@ -24,13 +24,14 @@ def shown(study: StudySummary) -> Iterator[Callable[[StudySummary], None]]:
     columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn()
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(study.name, total=_total(study), state=_state(study))
-        tenths = -1
+        said = ("", -1)
 
         def show(now: StudySummary) -> None:
-            nonlocal tenths
+            nonlocal said
             bar.update(task, completed=now.simulated, total=_total(now), state=_state(now))
-            if not console.is_terminal and now.simulated * 10 // _total(now) > tenths:
-                tenths = now.simulated * 10 // _total(now)
+            news = (now.state, now.simulated * 10 // _total(now))
+            if not console.is_terminal and news != said:
+                said = news
                 console.print(f"{now.name}: {_state(now)}", markup=False, soft_wrap=True)
 
         yield show
