@@ -40,7 +40,9 @@ MARKDOWN = "report.md"
 
 
 @contextmanager
-def claim(folder: Path, *, resume: bool, overwrite: bool, numbered: bool = False) -> Iterator[Path]:
+def claim(
+    folder: Path, *, resume: bool, overwrite: bool, numbered: bool = False, mark: str = JOURNAL
+) -> Iterator[Path]:
     """Hold a folder for one run: nobody else writes there meanwhile, and nothing is left if nothing was written.
 
     Parameters
@@ -51,6 +53,8 @@ def claim(folder: Path, *, resume: bool, overwrite: bool, numbered: bool = False
         Whether to go on with the run that is there, or to replace it.
     numbered
         Whether to append a number to the name if there is a run already.
+    mark
+        File by which a folder is known to hold a run.
 
     Yields
     ------
@@ -64,25 +68,25 @@ def claim(folder: Path, *, resume: bool, overwrite: bool, numbered: bool = False
     """
     wanted, number, new = folder, 2, False
     while True:
-        journal = folder / JOURNAL
-        if resume and not journal.exists():
-            raise SpecError(f"{folder}: no run to resume, {JOURNAL} is missing")
+        marked = folder / mark
+        if resume and not marked.exists():
+            raise SpecError(f"{folder}: no run to resume, {mark} is missing")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            # Whoever makes the journal has the folder: two runs that start together do not both make it.
-            journal.touch(exist_ok=resume or overwrite)
+            # Whoever makes the mark has the folder: two runs that start together do not both make it.
+            marked.touch(exist_ok=resume or overwrite)
             new = not resume
             break
         except FileExistsError:
-            if not (numbered and journal.exists()):
-                if journal.exists():
+            if not (numbered and marked.exists()):
+                if marked.exists():
                     hint = "go on with --resume, or replace it with --overwrite"
                     raise SpecError(f"{folder}: holds an earlier run; {hint}") from None
                 raise SpecError(f"{folder}: cannot write there: it is no folder") from None
             folder, number = wanted.with_name(f"{wanted.name}-{number}"), number + 1
         except OSError as error:
             raise SpecError(f"{folder}: cannot write there: {error.strerror or error}") from None
-    with journal.open("r+b") as held:
+    with marked.open("r+b") as held:
         if not _lock(held):
             raise SpecError(f"{folder}: another run is using it; wait for its end or use another --out")
         if overwrite:
@@ -90,8 +94,8 @@ def claim(folder: Path, *, resume: bool, overwrite: bool, numbered: bool = False
             for name in (STUDY, FRONT, TRIALS, REPORT, MARKDOWN):
                 (folder / name).unlink(missing_ok=True)
         yield folder
-    if new and journal.stat().st_size == 0:
-        journal.unlink()
+    if new and marked.stat().st_size == 0:
+        marked.unlink()
         with suppress(OSError):
             folder.rmdir()
 

@@ -68,3 +68,10 @@ def knee(front: Floats) -> int:
     The objectives are scaled to the front's range, so that units do not matter; the ideal has the best value of each.
     """
     return int(np.argmin(np.linalg.norm(scaled(front, front), axis=1)))
+
+
+def evenly(count: int, most: int, always: int) -> list[int]:
+    """Return places of a front, at most ``most`` spread evenly over it and the one that is always shown, in order."""
+    if count <= most:
+        return list(range(count))
+    return sorted({round(i * (count - 1) / (most - 1)) for i in range(most)} | {always})

@@ -103,15 +103,7 @@ class StudyResult:
     @cached_property
     def distinct_front(self) -> tuple[Evaluation, ...]:
         """The front without designs that differ from the one before, or the recommended one, by less than ``SAME``."""
-        kept: list[Evaluation] = []
-        for evaluation in self.front:
-            last = kept[-1] if kept else None
-            twin = last is not None and np.allclose(evaluation.objectives, last.objectives, rtol=SAME, atol=0)
-            if not twin:
-                kept.append(evaluation)
-            elif evaluation is self.recommended:
-                kept[-1] = evaluation
-        return tuple(kept)
+        return distinct(self.front, self.recommended)
 
     def _losses(self, evaluations: Sequence[Evaluation]) -> Floats:
         return losses(np.array([e.objectives for e in evaluations]), self.spec.objectives)
@@ -173,6 +165,19 @@ class StudyResult:
         """The rows of :attr:`trials` on the front, by the first objective."""
         place = {id(e): index for index, e in enumerate(self.evaluations)}
         return self.trials.iloc[[place[id(e)] for e in self.front]].dropna(axis="columns", how="all")
+
+
+def distinct(front: Sequence[Evaluation], recommended: Evaluation | None) -> tuple[Evaluation, ...]:
+    """Return a front without designs that differ from the one before, or the recommended one, by less than ``SAME``."""
+    kept: list[Evaluation] = []
+    for evaluation in front:
+        last = kept[-1] if kept else None
+        twin = last is not None and np.allclose(evaluation.objectives, last.objectives, rtol=SAME, atol=0)
+        if not twin:
+            kept.append(evaluation)
+        elif evaluation is recommended:
+            kept[-1] = evaluation
+    return tuple(kept)
 
 
 def compare(spec: StudySpec, evaluation: Evaluation, recommended: Evaluation) -> str:

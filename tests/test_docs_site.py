@@ -19,9 +19,9 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from dse.family import FamilySpec
 from dse.objectives import METRICS
 from dse.samplers import SAMPLERS
-from dse.spec import StudySpec
 from simulator import Deployment, Workload, catalog
 from tests.service.served import Served
 
@@ -86,7 +86,7 @@ def models_in(spec: type[BaseModel]) -> dict[str, set[str]]:
     return {**found, spec.__name__: set(schema["properties"])}
 
 
-@pytest.mark.parametrize("spec", [StudySpec, Deployment, Workload])
+@pytest.mark.parametrize("spec", [FamilySpec, Deployment, Workload])
 def test_every_field_is_described(spec: type[BaseModel], hooks: dict[str, ModuleType]) -> None:
     """Walked by the schema, not by the generator's own walk."""
     fields = hooks["spec_fields"]

@@ -12,12 +12,12 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from dse.spec import StudySpec
+from dse.family import FamilySpec
 from simulator import Deployment, Workload
 
 Spec = type[BaseModel]
 
-ROOTS: Final[dict[str, Spec]] = {"workload": Workload, "deployment": Deployment, "study": StudySpec}
+ROOTS: Final[dict[str, Spec]] = {"workload": Workload, "deployment": Deployment, "study": FamilySpec}
 """Page under ``reference/`` and the specification that it describes; a model is described on the first that uses it."""
 
 UNITS: Final[dict[str, str]] = {

@@ -17,12 +17,14 @@ list_app = typer.Typer(
 @list_app.command()
 def studies() -> None:
     """List shipped studies."""
-    from dse.library import load_study, study_names
+    from dse.library import family_names, load_family
 
     table = Table("study", "objectives", "question", box=None)
-    for name in study_names():
-        spec = load_study(name)
-        table.add_row(name, "\n".join(spec.objectives), spec.question)
+    for name in family_names():
+        family = load_family(name)
+        members = ", ".join(member.label for member in family.members if member.label)
+        asked = f"{family.question}\n(members: {members})" if members else family.question
+        table.add_row(name, "\n".join(family.objectives), asked)
     out.print(table)
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dse.cli.console import INTERRUPTED, NOT_FEASIBLE, announce_compilation, err, out
 from dse.cli.overrides import change_workload
 
 if TYPE_CHECKING:
@@ -51,12 +50,19 @@ def run(
         str | None, typer.Option(help="database to share trials with other machines, e.g. postgresql://USER@HOST/NAME")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print only the path of the report")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="print the answer as Markdown, for documents")] = False,
 ) -> None:
     """Search a study's space for designs that keep its SLOs, and write the Pareto front and a report.
+
+    Of a study with scenarios or alternatives all members run, and their answers are set beside each other.
 
     **Examples**
 
         dse run chat
+
+        dse run agents
+
+        dse run agents/long-waits/drop
 
         dse run chat --trace requests.csv --rate 20
 
@@ -70,58 +76,50 @@ def run(
 
         dse run my_study.yaml --backend dask --scheduler tcp://head:8786 --storage postgresql://dse@head/studies
     """
-    from dse.cli.screen import confirmed_on_screen, show_result, watch
-    from dse.evaluation import build_load
+    from dse.cli.searching import Searching, run_alone, run_together
     from dse.execution import check_backend
-    from dse.library import load_study
-    from dse.output import JOURNAL, REPORT, claim, save
-    from dse.spec import StudySpec
+    from dse.family.spec import Member
+    from dse.library import family_of, load_family, load_study
     from simulator import SpecError
 
-    spec = load_study(study)
-    changes = {
-        "seed": seed,
-        "sampler": sampler,
-        "start": [*map(str, spec.start), *map(str, start)] if start else None,
-        "budget": _budget(spec, trials, timeout, until, rehearse),
-        "workload": _workload(spec, trace, rate, requests),
-        "confidence": {} if confirmed and not spec.confidence else None,
-    }
-    if given := {name: value for name, value in changes.items() if value is not None}:
-        spec = StudySpec.parse(
-            {**spec.model_dump(mode="json", exclude_none=True), **given}, source=f"study {spec.name}"
+    def changed(spec: StudySpec) -> StudySpec:
+        return _changed(
+            spec,
+            {
+                "seed": seed,
+                "sampler": sampler,
+                "start": [*map(str, spec.start), *map(str, start)] if start else None,
+                "budget": _budget(spec, trials, timeout, until, rehearse),
+                "workload": _workload(spec, trace, rate, requests),
+                "confidence": {} if confirmed and not spec.confidence else None,
+            },
         )
+
     if jobs is not None and jobs < 1:
         raise SpecError(f"--jobs: must be at least 1, given {jobs}")
     if resume and overwrite:
         raise SpecError("--resume and --overwrite contradict each other: choose one")
+    if quiet and markdown:
+        raise SpecError("--quiet and --markdown contradict each other: choose one")
+    family = load_family(family_of(study))
     check_backend(backend, scheduler)
-    load = build_load(spec)
-    wanted = folder or Path("runs") / spec.name
-    with claim(wanted, resume=resume, overwrite=overwrite, numbered=folder is None) as folder:
-        announce_compilation()
-        result = watch(
-            spec,
-            load,
-            jobs=jobs,
-            journal=folder / JOURNAL,
-            quiet=quiet,
-            backend=backend,
-            scheduler=scheduler,
-            storage=storage,
-        )
-        if spec.confidence and result.front and not result.interrupted:
-            result = confirmed_on_screen(result, jobs=jobs, quiet=quiet)
-        save(result, folder)
-    if quiet:
-        out.print(str(folder / REPORT), soft_wrap=True)
+    how = Searching(jobs, quiet, markdown, backend, scheduler, storage, resume=resume, overwrite=overwrite)
+    if family.label_kinds and family_of(study) == study:
+        members = [Member(each.scenario, each.alternative, changed(each.spec)) for each in family.members]
+        run_together(how, study, family, members, folder)
     else:
-        show_result(result, folder)
-    if result.interrupted:
-        err.print(f"stopped; go on with: dse run {study} --out {folder} --resume", soft_wrap=True)
-        raise typer.Exit(INTERRUPTED)
-    if not result.front:
-        raise typer.Exit(NOT_FEASIBLE)
+        run_alone(how, study, changed(load_study(study)), folder)
+
+
+def _changed(spec: StudySpec, changes: dict[str, Any]) -> StudySpec:
+    """Return a study with what was given on the command line; None stands for nothing."""
+    from dse.spec import StudySpec
+
+    given = {name: value for name, value in changes.items() if value is not None}
+    if not given:
+        return spec
+    data = spec.model_dump(mode="json", exclude_none=True)
+    return StudySpec.parse({**data, **given}, source=f"study {spec.name}")
 
 
 def _budget(

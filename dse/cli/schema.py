@@ -17,9 +17,9 @@ def schema(
 
         dse schema study > study.schema.json
     """
-    from dse.spec import StudySpec
+    from dse.family import FamilySpec
     from simulator import Deployment, Workload
     from simulator.spec import Spec
 
-    kinds: dict[str, type[Spec]] = {"study": StudySpec, "deployment": Deployment, "workload": Workload}
+    kinds: dict[str, type[Spec]] = {"study": FamilySpec, "deployment": Deployment, "workload": Workload}
     typer.echo(json.dumps(kinds[kind].model_json_schema(), indent=2))

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from rich.markup import escape
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
@@ -14,7 +15,11 @@ from dse.certificate.ledger import MEANINGS, Certificate
 from dse.cli.console import err, out
 from dse.evaluation import Evaluation
 from dse.execution import default_jobs
+from dse.family import Answer, Found
+from dse.family.tables import Table as FamilyTable
+from dse.family.tables import front_table, members_table, recommendation
 from dse.output import FRONT, REPORT
+from dse.pareto import evenly
 from dse.progress import Progress
 from dse.provenance import front_caveat
 from dse.result import StudyResult, compare
@@ -135,9 +140,7 @@ def _show_certificate(certificate: Certificate) -> None:
 def _show_front(result: StudyResult, recommended: Evaluation) -> None:
     spec, front = result.spec, result.distinct_front
     knee = front.index(recommended)
-    shown = set(range(len(front)))
-    if len(front) > ROWS:
-        shown = {round(i * (len(front) - 1) / (ROWS - 1)) for i in range(ROWS)} | {knee}
+    shown = set(evenly(len(front), ROWS, knee))
     table = Table(title=f"Pareto front of {spec.name}", title_justify="left", box=None, pad_edge=False)
     table.add_column("")
     table.add_column("clients", overflow="fold")
@@ -179,3 +182,39 @@ def _show_nearest(result: StudyResult) -> None:
         broken += f"{' and ' if broken else ''}a finite value of every objective"
     out.print("no design keeps every SLO", style="bold")
     out.print(f"nearest: {row(result.deployment(nearest))}, which misses {broken}", soft_wrap=True)
+
+
+def show_member(found: Found) -> None:
+    """Say in a line how the study of a member went, on the error output: the answer is the whole family's."""
+    result = found.result
+    err.print(
+        f"{found.member.label}: {len(result.simulated)} designs simulated, {len(result.feasible)} feasible, front "
+        f"{len(result.front)}, in {result.clock.wall_s:.1f} s",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def show_answer(answer: Answer, folder: Path) -> None:
+    """Print members, fronts and recommendations of a family."""
+    _show_table(members_table(answer))
+    for front in answer.fronts:
+        out.print()
+        if front.designs:
+            _show_table(front_table(answer, front))
+    out.print()
+    for front in answer.fronts:
+        out.print(f"[bold]recommended[/bold]: {escape(recommendation(answer, front))}", soft_wrap=True)
+    out.print(f"\nreport: {folder / REPORT}\nfront:  {folder / FRONT}", soft_wrap=True)
+
+
+def _show_table(given: FamilyTable) -> None:
+    table = Table(title=given.title, title_justify="left", box=None, pad_edge=False)
+    table.add_column("")
+    for place, title in enumerate(given.head):
+        is_number = place in given.numbers
+        table.add_column(title, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold")
+    for place, cells in enumerate(given.rows):
+        mark, style = ("→", "bold") if place == given.marked else ("", None)
+        table.add_row(mark, *map(escape, cells), style=style)
+    out.print(table)

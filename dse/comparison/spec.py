@@ -38,13 +38,16 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
+from dse.changes import check_root, with_changes
 from dse.comparison.figures import check_figure
-from dse.comparison.paths import parts_of, with_changes
-from simulator import Deployment, SpecError, Workload
+from simulator import SLO, Deployment, SpecError, Workload
 from simulator.errors import unknown_name
 from simulator.spec.base import Spec
 
 Relation = Literal["<", "<=", ">", ">="]
+
+ROOTS: Final = ("deployment", "workload", "slos")
+"""What the path of a change may start with."""
 
 #: Most cases of a comparison.
 MAX_CASES: Final = 10_000
@@ -54,7 +57,7 @@ Changes = Annotated[dict[str, Any], Field(description="value of each path, e.g. 
 
 def _check_paths(changes: dict[str, Any]) -> None:
     for path in changes:
-        parts_of(path)
+        check_root(path, ROOTS, "deployment.pools.0.clients or workload.classes.*.share")
 
 
 class Case(Spec):
@@ -132,6 +135,12 @@ class Claim(Spec):
     )
 
 
+class Promises(Spec):
+    """The promises of a case."""
+
+    slos: tuple[SLO, ...] = Field(default=(), description="promises for the figure sustained_rps")
+
+
 class Variation(NamedTuple):
     """A case with all that is simulated.
 
@@ -143,12 +152,15 @@ class Variation(NamedTuple):
         For each axis of its grid, the label; empty for a case that stands alone.
     deployment, workload
         The base with the case's changes.
+    slos
+        Within which a rate must be sustained, with the case's changes.
     """
 
     name: str
     labels: dict[str, str]
     deployment: Deployment
     workload: Workload
+    slos: tuple[SLO, ...] = ()
 
 
 class Comparison(Spec):
@@ -159,6 +171,9 @@ class Comparison(Spec):
     published: str = Field(default="", description="what was published, and where: paper, figure")
     deployment: dict[str, Any] = Field(description="deployment that cases vary")
     workload: dict[str, Any] = Field(description="workload that cases vary")
+    slos: tuple[SLO, ...] = Field(
+        default=(), description="promises for the figure sustained_rps; cases may vary them, e.g. slos.0.limit_s: 0.2"
+    )
     cases: Annotated[tuple[Entry, ...], BeforeValidator(_as_tuple)] = Field(
         min_length=1, description="variations: a list of cases and grids, or one grid"
     )
@@ -202,7 +217,8 @@ class Comparison(Spec):
         return tuple(self._variation(name, labels, changes) for name, labels, changes in named)
 
     def _variation(self, name: str, labels: dict[str, str], changes: list[dict[str, Any]]) -> Variation:
-        data = {"deployment": self.deployment, "workload": self.workload}
+        slos = [slo.model_dump() for slo in self.slos]
+        data = {"deployment": self.deployment, "workload": self.workload, "slos": slos}
         try:
             for each in changes:
                 data = with_changes(data, each)
@@ -210,7 +226,8 @@ class Comparison(Spec):
             raise SpecError(f"case {name}: {error}") from None
         deployment = Deployment.parse(data["deployment"], source=f"case {name}: deployment")
         workload = Workload.parse(data["workload"], source=f"case {name}: workload")
-        return Variation(name, labels, deployment, workload)
+        promises = Promises.parse({"slos": data.get("slos", [])}, source=f"case {name}").slos
+        return Variation(name, labels, deployment, workload, promises)
 
     @property
     def wanted_figures(self) -> tuple[str, ...]:

@@ -106,8 +106,8 @@ def _plain(source: str) -> str:
 def reproduce(result: StudyResult) -> str:
     """Return the HTML of how to run the study again."""
     spec = result.spec
-    shipped = is_shipped(spec)
-    source = spec.name if shipped else f"{spec.name}.yaml"
+    shipped = shipped_name(spec)
+    source = shipped or f"{spec.name}.yaml"
     how = "The study comes with dse-llm." if shipped else f"Save the study below as {source} first."
     commands = (
         f"pip install dse-llm=={version_of('dse-llm')}\ndse run {source} --seed {spec.seed}\n"
@@ -121,9 +121,11 @@ def reproduce(result: StudyResult) -> str:
     )
 
 
-def is_shipped(spec: StudySpec) -> bool:
-    """Return whether a study is one that comes with the package, with whatever seed."""
-    if spec.name not in study_names():
-        return False
-    known = load_study(spec.name)
-    return known == spec.model_copy(update={"seed": known.seed})
+def shipped_name(spec: StudySpec) -> str | None:
+    """Return the name by which a study comes with the package, with whatever seed; None if it does not."""
+    for name in study_names():
+        if name.replace("/", "-") == spec.name:
+            known = load_study(name)
+            if known == spec.model_copy(update={"seed": known.seed}):
+                return name
+    return None

@@ -17,10 +17,10 @@ import pandas as pd
 import pytest
 import yaml
 
+from dse.changes import with_changes
 from dse.cli.main import main
 from dse.comparison import Comparison, comparison_names, load_comparison, run_comparison, verdicts
 from dse.comparison.figures import Figures, check_figure
-from dse.comparison.paths import with_changes
 from dse.comparison.spec import Variation
 from simulator import Deployment, SpecError, Workload, simulate
 from tests.simulator.engines import REQUEST_S

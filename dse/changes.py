@@ -1,17 +1,15 @@
-"""Places inside a deployment and workload, written ``deployment.pools.0.tp`` or ``deployment.pools[0].tp``."""
+"""Changes to nested data by the path of what is changed: ``deployment.pools.0.tp`` or ``deployment.pools[0].tp``."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from copy import deepcopy
-from typing import Any, Final
+from typing import Any
 
 from simulator.errors import SpecError
 
 Data = dict[str, Any]
-
-#: What a path may start with.
-ROOTS: Final = ("deployment", "workload")
 
 _INDEX = re.compile(r"\[(\d+|\*)\]")
 
@@ -22,15 +20,37 @@ def parts_of(path: str) -> list[str]:
     Raises
     ------
     SpecError
-        If a part is empty or the first one is neither ``deployment`` nor ``workload``.
+        If a part is empty.
     """
     parts = _INDEX.sub(r".\1", path).split(".")
-    if not all(parts) or parts[0] not in ROOTS or len(parts) < 2:
+    if not all(parts):
         raise SpecError(
-            f"set: given the path {path!r}; allowed: deployment or workload, then names and places in lists, "
-            "such as deployment.pools.0.clients or workload.classes.*.share"
+            f"set: given the path {path!r}; allowed: names of fields and places in lists, with a dot between, such as "
+            "workload.classes.*.share"
         )
     return parts
+
+
+def check_root(path: str, allowed: Sequence[str], example: str) -> None:
+    """Check that a path begins where changes are allowed.
+
+    Parameters
+    ----------
+    path
+        To be checked.
+    allowed
+        Names of fields that it may start with.
+    example
+        A path that would do.
+
+    Raises
+    ------
+    SpecError
+        If it starts with another field, or is not a path at all.
+    """
+    if parts_of(path)[0] not in allowed:
+        *others, last = allowed
+        raise SpecError(f"set: given the path {path!r}; allowed: {', '.join(others)} or {last}, such as {example}")
 
 
 def with_changes(data: Data, changes: Data) -> Data:
