@@ -35,6 +35,8 @@ JOURNAL, STUDY, FRONT, TRIALS, REPORT = (
     "trials.parquet",
     "report.html",
 )
+FAMILY = "family.json"
+"""By which the folder of a family is known; its members' runs are below (:mod:`dse.family.folder`)."""
 MARKDOWN = "report.md"
 """Not written by a run: by ``dse report --format markdown``."""
 
@@ -230,6 +232,9 @@ def _read(folder: Path) -> dict[str, Any]:
     try:
         data = json.loads((folder / STUDY).read_text(encoding="utf-8"))
     except OSError as error:
+        if (folder / FAMILY).exists():
+            members = sorted(str(path.parent) for path in folder.rglob(STUDY))
+            raise SpecError(f"{folder}: holds the runs of several studies, name one: {', '.join(members)}") from None
         raise SpecError(f"{folder}: no finished run: {STUDY}: {error.strerror}") from None
     except ValueError:
         raise SpecError(f"{folder / STUDY}: not valid JSON") from None

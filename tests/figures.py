@@ -1,16 +1,19 @@
 """Writes anew what commands print into the pages that quote them.
 
-``python -m tests.figures`` does all of it (some minutes), ``python -m tests.figures examples explain`` a part.
+``python -m tests.figures`` does all of it (many minutes), ``python -m tests.figures examples explain`` a part, and
+``python -m tests.figures studies/agents.md`` one page of a shipped study.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 from simulator import Scenario, catalog, simulate
@@ -21,6 +24,9 @@ DOCS = ROOT / "docs"
 EXAMPLE = re.compile(r"^\|.*`dse simulate (docs/examples/[\w-]+\.yaml)`")
 QUOTED = re.compile(r"(?<=```\n)\$ (dse [^\n]*)\n(…\n)?(.*?)(?=```)", re.DOTALL)
 FINDING = re.compile(r"(?<=<!-- dse compare )([\w-]+)( --markdown -->\n).*?(?=<!-- end of )", re.DOTALL)
+PRINTS = re.compile(
+    r"(?<=<!-- prints: )(?P<command>dse [^\n]*?)(?P<mark> -->\n)(?P<printed>.*?)(?=<!-- end of print)", re.DOTALL
+)
 ENGINES = re.compile(r"(?<=<!-- engines -->\n).*?(?=<!-- end of engines -->)", re.DOTALL)
 
 
@@ -43,10 +49,11 @@ def with_figures(row: str) -> str:
     return FIGURE.sub(lambda figure: f"`{figure[1]}` {rounded(summary[figure[1]], figure[2])}", row)
 
 
-def printed(command: str) -> str:
-    """Return what a command prints, without spaces at the ends of lines."""
-    words = [sys.executable, "-m", *command.split()]
-    done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "COLUMNS": "400"}, check=False)
+def printed(command: str, folder: str | None = None) -> str:
+    """Return what a command prints in a folder, without spaces at the ends of lines."""
+    words = [sys.executable, "-m", *shlex.split(command)]
+    environment = {**os.environ, "COLUMNS": "400"}
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, cwd=folder, check=False)
     assert done.returncode in {0, 3}, done.stderr  # 3: a claim of a finding fails
     return "\n".join(line.rstrip() for line in done.stdout.splitlines()) + "\n"
 
@@ -123,6 +130,22 @@ def findings() -> None:
     rewrite(ROOT / "studies" / "findings" / "README.md", lambda text: FINDING.sub(table, text))
 
 
+def study_page(page: Path) -> None:
+    """Write the tables of a shipped study's page anew."""
+
+    def table(found: re.Match[str]) -> str:
+        # What commands write must not stand in the tree.
+        with TemporaryDirectory() as folder:
+            return found["command"] + found["mark"] + printed(found["command"], folder)
+
+    rewrite(page, lambda text: PRINTS.sub(table, text))
+
+
+def studies() -> None:
+    for page in sorted((ROOT / "studies").glob("*.md")):
+        study_page(page)
+
+
 def engines() -> None:
     head = (
         "| engine | status | step_us | sequence_us | launch_share | eager_layer_us | prompt_step_us | request, ms "
@@ -132,9 +155,12 @@ def engines() -> None:
     rewrite(DOCS / "cost-model.md", lambda text: ENGINES.sub(lambda _: table, text))
 
 
-PAGES: Final = {each.__name__: each for each in (examples, explain, engines, findings)}
+PAGES: Final = {each.__name__: each for each in (examples, explain, engines, findings, studies)}
 
 if __name__ == "__main__":
     os.chdir(ROOT)
     for name in sys.argv[1:] or PAGES:
-        PAGES[name]()
+        if name.endswith(".md"):
+            study_page(ROOT / name)
+        else:
+            PAGES[name]()

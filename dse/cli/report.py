@@ -38,15 +38,16 @@ def report(
 
         dse report runs/chat --format markdown
     """
-    from dse.output import MARKDOWN, REPORT, load, save_markdown, save_report
+    from dse.family import folder as family
+    from dse.output import FAMILY, MARKDOWN, REPORT, load, save_markdown, save_report
 
     kind = format or (Format.MARKDOWN if target and target.suffix in (".md", ".markdown") else Format.HTML)
-    result = load(folder)
-    announce_compilation()
-    if kind is Format.MARKDOWN:
-        path = target or folder / MARKDOWN
-        save_markdown(result, path)
+    path = target or folder / (MARKDOWN if kind is Format.MARKDOWN else REPORT)
+    if (folder / FAMILY).exists():
+        answer = family.load_answer(folder)
+        (family.save_answer_markdown if kind is Format.MARKDOWN else family.save_answer_report)(answer, path)
     else:
-        path = target or folder / REPORT
-        save_report(result, path)
+        result = load(folder)
+        announce_compilation()
+        (save_markdown if kind is Format.MARKDOWN else save_report)(result, path)
     out.print(str(path), soft_wrap=True)

@@ -13,9 +13,9 @@ from dse.cli.console import INTERRUPTED, NOT_FEASIBLE, announce_compilation, err
 from dse.cli.screen import confirmed_on_screen, show_answer, show_member, show_result, watch
 from dse.evaluation import build_load
 from dse.family import Answer, FamilySpec, Found, Member
-from dse.family.folder import FAMILY, mark, save_answer
+from dse.family.folder import mark, save_answer
 from dse.family.markdown import answer_markdown
-from dse.output import JOURNAL, REPORT, claim, save
+from dse.output import FAMILY, JOURNAL, REPORT, claim, save
 from dse.result import StudyResult
 from dse.spec import StudySpec
 from simulator import Requests

@@ -153,6 +153,13 @@ def test_command_runs_all_members_goes_on_and_runs_one(tmp_path: Path) -> None:
     going_on = run.invoke(app, ["run", str(file), "--jobs", "1", "--markdown", "--out", str(folder), "--resume"])
     assert going_on.exit_code == 0
     assert going_on.stdout == first.stdout
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    (folder / "report.html").unlink()
+    assert run.invoke(app, ["report", str(folder)]).exit_code == 0
+    assert (folder / "report.html").read_text(encoding="utf-8") == page
+    why = run.invoke(app, ["why", str(folder)])
+    assert "holds the runs of several studies" in str(why.exception)
+    assert "fast/long" in str(why.exception)
     alone = run.invoke(app, ["run", f"{file}/fast/long", "--jobs", "1", "--out", str(tmp_path / "one")])
     assert alone.exit_code == 0, alone.output
     assert "recommended" in alone.stdout
