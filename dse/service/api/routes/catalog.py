@@ -29,7 +29,7 @@ async def catalog(request: Request) -> Response:
     return respond(request, await run_in_threadpool(_catalog))
 
 
-@router.get("/v1/catalog/studies/{name}", response_model=dict[str, Any], responses=documented(304, 404, 422))
+@router.get("/v1/catalog/studies/{name:path}", response_model=dict[str, Any], responses=documented(304, 404, 422))
 async def shipped_study(request: Request, name: str) -> Response:
     """Return a shipped study as a specification, to run or to change."""
     return respond(request, await run_in_threadpool(_study, name))
