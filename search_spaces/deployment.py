@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from search_spaces.adapters import adapter_values, adapters_of
 from search_spaces.batching import batching_of, batching_values
 from search_spaces.design import Design
 from search_spaces.dimension import Value
@@ -28,7 +29,8 @@ from search_spaces.routing import routing_fields, routing_values
 from search_spaces.services import ServiceSpace, service_values, services_of
 from search_spaces.serving import ServingSpace
 from search_spaces.space import Space
-from search_spaces.speculation import Drafts, draft_of, draft_values
+from search_spaces.speculation import draft_of, draft_values
+from search_spaces.stage import LlmSpace
 from simulator.errors import SpecError
 from simulator.spec.deployment import Deployment, Lending, Link, Pool
 from simulator.spec.stages import LLM, Service
@@ -56,7 +58,7 @@ def to_deployment(
         Name of the LLM stage, if there is one.
     serving
         The space as a person wrote it: needed if the design chooses between named alternatives (links, lending,
-        tiers, drafts), varies services, or has several LLM stages.
+        tiers, drafts), varies services, serves adapters, or has several LLM stages.
 
     Raises
     ------
@@ -75,7 +77,7 @@ def to_deployment(
     if len(layouts) != len(names):
         raise SpecError(f"layout: given {design['layout']!r} for {len(names)} LLM stages: {', '.join(names)}")
     pools = [
-        _pool(design, models[name], name, prefix_of(name, len(names)), kind, _drafts(serving, name))
+        _pool(design, models[name], name, prefix_of(name, len(names)), kind, _own(serving, name))
         for name, layout in zip(names, layouts, strict=True)
         for kind in _kinds(design, prefix_of(name, len(names)), layout)
     ]
@@ -96,11 +98,9 @@ def _alternatives(
     return (serving.links, serving.lending, serving.tiers, serving.services) if serving else ({}, {}, {}, {})
 
 
-def _drafts(serving: ServingSpace | None, stage: str) -> Drafts:
-    """Return the alternatives of drafts of an LLM stage."""
-    if serving is None:
-        return {}
-    return serving.llm_spaces[stage].drafts if serving.stages else serving.drafts
+def _own(serving: ServingSpace | None, stage: str) -> LlmSpace | None:
+    """Return what may vary in an LLM stage; None without the space."""
+    return serving.llm_spaces[stage] if serving and serving.stages else serving
 
 
 def _kinds(design: Design, prefix: str, layout: str) -> tuple[str, ...]:
@@ -110,7 +110,7 @@ def _kinds(design: Design, prefix: str, layout: str) -> tuple[str, ...]:
     return (MAIN, EXTRA) if design.get(f"{prefix}mixed") else (MAIN,)
 
 
-def _pool(design: Design, model: str, stage: str, prefix: str, kind: str, drafts: Drafts) -> Pool:
+def _pool(design: Design, model: str, stage: str, prefix: str, kind: str, own: LlmSpace | None) -> Pool:
     # What a pool extra has no choice of its own for is as in main.
     settings = MAIN if kind == EXTRA else kind
     name = f"{prefix}{kind}"
@@ -119,7 +119,8 @@ def _pool(design: Design, model: str, stage: str, prefix: str, kind: str, drafts
         model=model,
         stage=stage,
         batching=batching_of(design, prefix, settings),
-        speculation=draft_of(design, f"{prefix}{settings}", drafts),
+        adapters=adapters_of(design, prefix, own.adapters if own else None),
+        speculation=draft_of(design, f"{prefix}{settings}", own.drafts if own else {}),
         **stage_fields(design, prefix, kind),
         **hardware_fields(design, name),
         **parallel_fields(design, prefix, name),
@@ -130,7 +131,17 @@ def _pool(design: Design, model: str, stage: str, prefix: str, kind: str, drafts
 def pool_of(
     design: Design, name: str, model: str | Mapping[str, str], *, stage: str = LLM, serving: ServingSpace | None = None
 ) -> Pool:
-    """Return one pool of a design by its name, whatever becomes of the others; arguments as in :func:`to_deployment`.
+    """Return one pool of a design by its name, whatever becomes of the others.
+
+    Parameters
+    ----------
+    design, model, serving
+        As of :func:`to_deployment`.
+    name
+        One of :func:`pools_of` the space: ``main``, ``extra``, ``prefill`` or ``decode``; behind the name of its stage,
+        and a dot, where there are several.
+    stage
+        Name of the LLM stage that ``model`` is of, if that is a single one.
 
     Raises
     ------
@@ -140,7 +151,7 @@ def pool_of(
     models = {stage: model} if isinstance(model, str) else dict(model)
     prefix, _, kind = name.rpartition(".")
     own = prefix or next(iter(models))
-    return _pool(design, models[own], own, f"{prefix}." if prefix else "", kind, _drafts(serving, own))
+    return _pool(design, models[own], own, f"{prefix}." if prefix else "", kind, _own(serving, own))
 
 
 def to_design(deployment: Deployment, space: Space, serving: ServingSpace | None = None) -> Design:
@@ -176,7 +187,7 @@ def to_design(deployment: Deployment, space: Space, serving: ServingSpace | None
         pools = dict(_called([pool for pool in deployment.pools if pool.stage == stage]))
         layouts.append(COLOCATED if MAIN in pools else DISAGGREGATED)
         values |= stage_values(prefix, pools)
-        drafts = _drafts(serving, stage)
+        own = _own(serving, stage)
         # What all pools share is read from the first, so last.
         for kind, pool in reversed(pools.items()):
             name = f"{prefix}{kind}"
@@ -185,7 +196,8 @@ def to_design(deployment: Deployment, space: Space, serving: ServingSpace | None
             values |= hardware_values(name, pool)
             values |= parallel_values(prefix, name, pool)
             values |= kv_values(prefix, name, pool)
-            values |= draft_values(name, pool, drafts)
+            values |= adapter_values(prefix, pool)
+            values |= draft_values(name, pool, own.drafts if own else {})
     values |= {"layout": "+".join(layouts)}
     values |= routing_values(deployment)
     values |= handover_values(deployment, links, lending)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
+from search_spaces.adapters import MEMORY, SLOTS
 from search_spaces.placement import DECODE, EXTRA, MAIN, PREFILL
 from search_spaces.space import Space
 
 SUFFIX: Final = ".accelerator"
 """Of the dimension that is active wherever a pool exists."""
 
-OF_STAGE: Final = ("weights", "kv", "order", "memory_utilization")
+OF_STAGE: Final = ("weights", "kv", "order", "memory_utilization", SLOTS, MEMORY)
 """Dimensions of a stage that all its pools share."""
 
 OWN: Final = ("accelerator", "clients", "tp", "pp", "dp", "ep")

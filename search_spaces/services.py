@@ -34,6 +34,11 @@ class ServiceSpace(Spec):
     max_waits_ms: tuple[Wait, ...] = Field(
         default=MAX_WAITS_MS, min_length=1, description="longest waits for a batch to fill"
     )
+    shards: tuple[Count, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="of a retrieval: machines over which a client's vectors are spread; the stage's if absent",
+    )
     hop_us: float = Field(default=50.0, ge=0, le=1e9, description="time to reach the next stage, in every design")
 
     def first(self, stage: str) -> Service:
@@ -52,6 +57,9 @@ def services(spaces: Mapping[str, ServiceSpace]) -> Space:
         if space.devices_per_client != DEVICES_PER_CLIENT:
             meaning = f"processors or accelerators per {stage} client"
             dimensions.append(Dimension(f"{stage}.devices_per_client", space.devices_per_client, meaning))
+        if space.shards is not None:
+            meaning = f"machines over which the vectors of a {stage} client are spread"
+            dimensions.append(Dimension(f"{stage}.shards", space.shards, meaning))
         if space.max_batches_requests != MAX_BATCHES:
             meaning = f"requests in a {stage} batch"
             dimensions.append(Dimension(f"{stage}.max_batch_requests", space.max_batches_requests, meaning))
@@ -69,7 +77,11 @@ def services_of(design: Design, spaces: Mapping[str, ServiceSpace]) -> tuple[Ser
     """Return the clients of the service stages that a design chooses."""
     found = []
     for stage, space in spaces.items():
-        numbers = {"devices_per_client": "devices", "max_batch_requests": "max_batch_requests"}
+        numbers = {
+            "devices_per_client": "devices",
+            "shards": "shards",
+            "max_batch_requests": "max_batch_requests",
+        }
         fields = {to: design.number(f"{stage}.{name}") for name, to in numbers.items() if f"{stage}.{name}" in design}
         wait_ms = design.real(f"{stage}.max_wait_ms") if f"{stage}.max_wait_ms" in design else MAX_WAITS_MS[0]
         device, clients = design.text(f"{stage}.device"), design.number(f"{stage}.clients")
@@ -90,4 +102,6 @@ def service_values(given: tuple[Service, ...]) -> dict[str, Value]:
             f"{service.stage}.max_batch_requests": service.max_batch_requests,
             f"{service.stage}.max_wait_ms": service.max_wait_ms,
         }
+        if service.shards is not None:
+            values[f"{service.stage}.shards"] = service.shards
     return values

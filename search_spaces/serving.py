@@ -136,6 +136,8 @@ class ServingSpace(LlmSpace):
         for stage in self.llm_spaces.values():
             for name in stage.accelerators:
                 catalog.accelerator(name)
+            if stage.adapters:
+                stage.adapters.check_catalogued()
             for draft in stage.drafts.values():
                 if draft and draft.draft_model:
                     catalog.model(draft.draft_model)

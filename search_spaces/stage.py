@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
+from search_spaces.adapters import AdapterSpace, adapters
 from search_spaces.batching import FIRST_COME, batching, queue_order
 from search_spaces.hardware_mix import ONE_TYPE, hardware_mix, mixture
 from search_spaces.kv_cache import NO_SWAP, OFF, UTILIZATION, WATERMARK, kv_memory, prefix_cache
@@ -96,6 +97,10 @@ class LlmSpace(Spec):
         description="host memory of a client for preempted requests' KV, 1e9 bytes; 0: recomputed",
     )
 
+    adapters: AdapterSpace | None = Field(
+        default=None, description="adapters (LoRA) that all pools serve; none in any design if absent"
+    )
+
     def caches(self, place: Places) -> Space:
         """Return the choice of prefix caches."""
         return prefix_cache(self.prefix_cache, self.policies, place)
@@ -121,6 +126,7 @@ class LlmSpace(Spec):
             | prompt_split(self.prompt_splits_tokens, place)
             | speculation(self.drafts, self.prefix_cache, self.policies, place)
             | kv_memory(self.memory_utilizations, self.watermarks, self.swaps_gb, self.policies, place)
+            | adapters(self.adapters, place)
         )
 
 

@@ -302,11 +302,30 @@ class Result:
         return edges.astype(np.float64) / PS_PER_S, counts[bins]
 
     def percentile_s(self, metric: LatencyMetric, percent: float) -> float:
-        """Return a percentile of a latency in seconds; NaN if no request has it (TPOT of single tokens)."""
+        """Return a percentile of a latency in seconds; NaN if no request has it (TPOT of single tokens).
+
+        Parameters
+        ----------
+        metric
+            ``ttft``, ``tpot``, ``itl``, ``e2e`` or ``session``.
+        percent
+            From 0 to 100. Infinite if the value is that of a rejected request.
+        """
         return self.percentiles_s(metric, [percent])[0]
 
     def percentiles_s(self, metric: LatencyMetric, percents: Sequence[float]) -> list[float]:
-        """Return several percentiles of a latency as :meth:`percentile_s`, quicker than one by one; they are kept."""
+        """Return several percentiles of a latency as :meth:`percentile_s`, quicker than one by one; they are kept.
+
+        Parameters
+        ----------
+        metric, percents
+            As there.
+
+        Returns
+        -------
+        list of float
+            Seconds, in the order asked for.
+        """
         known = self._percentiles
         missing = [percent for percent in percents if (metric, percent) not in known]
         if missing:

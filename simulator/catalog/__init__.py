@@ -3,6 +3,7 @@
 from simulator.catalog.accelerator import Accelerator, Precision, ScaleUp
 from simulator.catalog.cpu import Cpu
 from simulator.catalog.huggingface import model_from_config
+from simulator.catalog.hypothetical import base_name, hypothetical_name, is_hypothetical
 from simulator.catalog.kernel_profile import (
     AttentionKernels,
     GroupedKernels,
@@ -52,11 +53,14 @@ __all__ = [
     "TierMemory",
     "accelerator",
     "accelerator_names",
+    "base_name",
     "cpu",
     "cpu_names",
     "device",
     "engine_names",
     "engine_profile",
+    "hypothetical_name",
+    "is_hypothetical",
     "kernel_profile",
     "link_profile",
     "link_profile_names",

@@ -12,6 +12,7 @@ import yaml
 from simulator.catalog.accelerator import Accelerator
 from simulator.catalog.cpu import Cpu
 from simulator.catalog.huggingface import model_from_config
+from simulator.catalog.hypothetical import base_name, hypothetical, is_hypothetical
 from simulator.catalog.kernel_profile import KernelProfile
 from simulator.catalog.link_profile import LinkProfile
 from simulator.catalog.model import Model
@@ -27,21 +28,30 @@ Kind = TypeVar("Kind", bound=Spec)
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-@cache
 def accelerator(name: str) -> Accelerator:
-    """Return a catalogued accelerator.
+    """Return a catalogued accelerator, or one with changed figures (:mod:`simulator.catalog.hypothetical`).
 
     Parameters
     ----------
     name
-        One of :func:`accelerator_names`.
+        One of :func:`accelerator_names`, or such a name with changes: ``b200(memory_gb=288)``.
 
     Raises
     ------
     SpecError
-        If the catalog has no such accelerator; close names are suggested.
+        If the catalog has no such accelerator (close names are suggested), or it cannot be changed so.
     """
+    return _hypothetical(name) if is_hypothetical(name) else _catalogued_accelerator(name)
+
+
+@cache
+def _catalogued_accelerator(name: str) -> Accelerator:
     return _named(Accelerator, "accelerator", name, "accelerators.yaml")
+
+
+@lru_cache(maxsize=4096)
+def _hypothetical(name: str) -> Accelerator:
+    return hypothetical(_catalogued_accelerator(base_name(name)), name)
 
 
 @cache
@@ -134,20 +144,36 @@ def device(name: str) -> Accelerator | Cpu:
     """
     if name in _entries("cpus.yaml"):
         return cpu(name)
-    if name in _entries("accelerators.yaml"):
+    if name in _entries("accelerators.yaml") or is_hypothetical(name):
         return accelerator(name)
     raise unknown_name("device", name, (*cpu_names(), *accelerator_names()))
 
 
-@cache
 def kernel_profile(accelerator_name: str) -> KernelProfile:
     """Return what the kernels of an accelerator reach: fitted to it, to its nearest relative, or set by hand.
 
     Parameters
     ----------
     accelerator_name
-        Any name; one without an entry gets the hand-set shares of the datasheet.
+        Any name; one without an entry gets the hand-set shares of the datasheet. A hypothetical accelerator's are those
+        of the one that it is a change of.
     """
+    if is_hypothetical(accelerator_name):
+        return _transferred_profile(base_name(accelerator_name))
+    return _catalogued_profile(accelerator_name)
+
+
+@cache
+def _transferred_profile(accelerator_name: str) -> KernelProfile:
+    found = _catalogued_profile(accelerator_name)
+    if found.calibrated == "datasheet":
+        return found
+    relative = found.transferred_from or accelerator_name
+    return found.model_copy(update={"calibrated": "transferred", "transferred_from": relative, "residuals": {}})
+
+
+@cache
+def _catalogued_profile(accelerator_name: str) -> KernelProfile:
     entries = _entries("kernels.yaml")
     entry = entries.get(accelerator_name, entries["datasheet"])
     relative = entry.get("transferred_from")

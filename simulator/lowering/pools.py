@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from simulator.catalog import base_name
 from simulator.errors import SpecError
 from simulator.kernel.layout import COEFFICIENT_SHIFT
 from simulator.lowering.codes import ORDERS, POLICIES, ROLES, WRITES
@@ -98,7 +99,7 @@ def plan_pool(pool: Pool, first: int) -> PoolPlan:
 def request_s(pool: Pool) -> float:
     """Return the time of a request's way to a pool's engine and back, seconds."""
     profile = profile_of(pool)
-    return profile.request_us * 1e-6 * profile.host_slowdown.get(pool.accelerator, 1.0)
+    return profile.request_us * 1e-6 * profile.host_slowdown.get(base_name(pool.accelerator), 1.0)
 
 
 def fill_pool(clients: npt.NDArray[Any], plan: PoolPlan, deployment: Deployment, tables: Tables) -> None:

@@ -27,19 +27,24 @@ class ServicePlan:
 
 
 def check_services(services: Sequence[Service], stages: Sequence[ServiceStage]) -> None:
-    """Check that every service stage has clients, and every service a stage.
+    """Check that every service stage has clients, and every service a stage, one that retrieves if it has shards.
 
     Raises
     ------
     SpecError
         Naming the stage.
     """
-    names = [stage.name for stage in stages]
+    kinds = {stage.name: stage.kind for stage in stages}
     for service in services:
-        if service.stage not in names:
-            known = ", ".join(names) or "none, the pipeline is the LLM alone"
+        if service.stage not in kinds:
+            known = ", ".join(kinds) or "none, the pipeline is the LLM alone"
             raise SpecError(f"services: no stage {service.stage!r} in the pipeline; its services: {known}")
-    for name in names:
+        if service.shards is not None and kinds[service.stage] != "retrieve":
+            raise SpecError(
+                f"services: shards {service.shards} given for {service.stage!r} of the kind {kinds[service.stage]}; "
+                "allowed: for the kind retrieve"
+            )
+    for name in kinds:
         if name not in {service.stage for service in services}:
             raise SpecError(f"services: stage {name!r} of the pipeline has no clients; add one with stage: {name}")
 

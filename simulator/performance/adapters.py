@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from simulator import catalog
 from simulator.catalog import Model
 from simulator.performance.coefficients import Coefficients
 from simulator.performance.engine import Engine
@@ -20,8 +21,8 @@ ADAPTER_BYTES_PER_ELEMENT: Final = 2.0
 """Adapters stay at 16 bits whatever the weights are."""
 
 HOST_BYTES_PER_S: Final = 25e9
-"""Copies from host memory to one accelerator, bytes per second, by hand: PCIe 4.0 x16 has 31.5e9 raw and
-about 25e9 in bandwidth tests."""
+"""Copies from host memory to one accelerator where nothing else is said, bytes per second, by hand: PCIe 4.0 x16 has
+31.5e9 raw and about 25e9 in bandwidth tests."""
 
 Shape = tuple[int, int]
 
@@ -111,5 +112,24 @@ def adapter_read_s(engine: Engine, c: Coefficients) -> float:
 
 
 def adapter_load_s(engine: Engine) -> float:
-    """Return the time to bring an adapter from host memory: every accelerator loads its part at the same time."""
-    return max(adapter_bytes(engine, stage) for stage in engine.stages) / HOST_BYTES_PER_S
+    """Return the time to bring an adapter that has no slot to the accelerators.
+
+    From host memory every accelerator loads its part at the same time, over a link of its own. From a catalogued
+    memory, or at a given bandwidth, the whole adapter passes one link: ``latency + bytes / bandwidth``.
+
+    Raises
+    ------
+    SpecError
+        If the catalogue has no such memory.
+    """
+    adapters = engine.adapters
+    if adapters is None:
+        return 0.0
+    memory = catalog.tier(adapters.memory) if adapters.memory else None
+    gb_per_s = adapters.gb_per_s or (memory.gb_per_s if memory else None)
+    latency_us = adapters.latency_us
+    if latency_us is None:
+        latency_us = memory.latency_us if memory else 0.0
+    parts = [adapter_bytes(engine, stage) for stage in engine.stages]
+    moving_s = max(parts) / HOST_BYTES_PER_S if gb_per_s is None else sum(parts) * engine.tp / (gb_per_s * 1e9)
+    return latency_us * 1e-6 + moving_s

@@ -61,6 +61,7 @@ def coefficients_of(
     kernels = kernels or catalog.kernel_profile(accelerator.name)
     overheads = EngineOverheads()
     if profile is not None:
-        overheads = EngineOverheads.of(profile, accelerator.name, accelerators)
-        kernels = kernels.inside(profile.launch_share, profile.compute_slowdown.get(accelerator.name, 1.0))
+        catalogued = catalog.base_name(accelerator.name)
+        overheads = EngineOverheads.of(profile, catalogued, accelerators)
+        kernels = kernels.inside(profile.launch_share, profile.compute_slowdown.get(catalogued, 1.0))
     return Coefficients(kernels, overheads if kernels.calibrated == "datasheet" else replace(overheads, layer_s=0.0))

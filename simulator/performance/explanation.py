@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 import numpy as np
 
+from simulator.catalog import base_name
 from simulator.errors import SpecError
 from simulator.performance.adapters import adapter_bytes
 from simulator.performance.attention import attention_of
@@ -249,7 +250,9 @@ def engine_coefficients(engine: Engine) -> Coefficients:
 def request_seconds(engine: Engine) -> float:
     """Return a request's way to the engine and back, which is in its latency but in no step."""
     profile = engine.profile
-    return profile.request_us * 1e-6 * profile.host_slowdown.get(engine.accelerator.name, 1.0) if profile else 0.0
+    if profile is None:
+        return 0.0
+    return profile.request_us * 1e-6 * profile.host_slowdown.get(base_name(engine.accelerator.name), 1.0)
 
 
 def drafted_tokens(engine: Engine) -> int:

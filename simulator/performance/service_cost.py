@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -120,6 +121,24 @@ def service_cost(
     )
 
 
+def refusal(stage: ServiceStage, service: Service) -> str:
+    """Return why a stage cannot run on the devices of a service, empty if it can: what :func:`service_cost` says."""
+    # A model in a file may have changed since it was last read.
+    from_file = (getattr(stage, "model", None) or "").endswith(".json")
+    return _refusal.__wrapped__(stage, service) if from_file else _refusal(stage, service)
+
+
+# A search asks for the same few services with every design.
+@lru_cache(maxsize=4096)
+def _refusal(stage: ServiceStage, service: Service) -> str:
+    nothing = np.zeros(1)
+    try:
+        service_cost(stage, service, nothing, nothing)
+    except SpecError as error:
+        return str(error)
+    return ""
+
+
 def _cpu(stage: ServiceStage, service: Service) -> Cpu:
     """Return the processor of a service whose stage runs on nothing else."""
     device = catalog.device(service.device)
@@ -173,12 +192,18 @@ def _where(condition: np.typing.NDArray[np.bool_], work: Work) -> Work:
 
 def _retrieve(stage: RetrieveStage, service: Service, sequences: Floats) -> Work:
     cpu = _cpu(stage, service)
-    vectors = stage.vectors / stage.shards
+    shards = service.shards_of(stage)
+    vectors = stage.vectors / shards
+    if stage.centroids > vectors:
+        raise SpecError(
+            f"shards: one of {shards} has {stage.vectors // shards} vectors, fewer than {stage.centroids} centroids; "
+            "allowed: fewer shards or centroids"
+        )
     needed = index_bytes(vectors, stage.dimension, stage.centroids, stage.bytes_per_vector)
     held = cpu.memory_bytes * service.devices
     if needed > held:
         raise SpecError(
-            f"shards: one of {stage.shards} holds {needed / 1e9:.0f} GB, {service.devices} x {cpu.name} "
+            f"shards: one of {shards} holds {needed / 1e9:.0f} GB, {service.devices} x {cpu.name} "
             f"{held / 1e9:.0f} GB; allowed: more shards, fewer bytes_per_vector or more devices"
         )
     return search(

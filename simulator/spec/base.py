@@ -84,7 +84,13 @@ class Spec(BaseModel):
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Self:
-        """Read and validate a YAML file; see :meth:`parse`."""
+        """Read and validate a YAML file; see :meth:`parse`.
+
+        Raises
+        ------
+        SpecError
+            Likewise, and if the file cannot be read or is no YAML.
+        """
         return cls.parse(read_yaml(path), source=str(path))
 
     def to_yaml(self) -> str:

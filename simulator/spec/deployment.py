@@ -129,7 +129,9 @@ class Pool(Spec):
 
     name: str = Field(default="main", min_length=1, description="name of the pool, unique in a deployment")
     model: ModelName = Field(description="name of a catalogued model, or path of a Hugging Face config.json")
-    accelerator: str = Field(description="name of a catalogued accelerator")
+    accelerator: str = Field(
+        description="name of a catalogued accelerator, or one with changed figures, e.g. b200(memory_gb=288)"
+    )
     clients: int = Field(default=1, ge=1, le=100_000, description="number of identical clients")
     tp: int = Field(default=1, ge=1, le=1024, description="tensor parallelism: accelerators that share every layer")
     pp: int = Field(default=1, ge=1, le=256, description="pipeline parallelism: stages that the layers are split into")

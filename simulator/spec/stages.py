@@ -95,11 +95,22 @@ class Service(Spec):
     max_batch_requests: int = Field(default=32, ge=1, le=65_536, description="largest number of requests in a batch")
     max_wait_ms: float = Field(default=0.0, ge=0, le=1e6, description="longest wait for a batch to fill, milliseconds")
     hop_us: float = Field(default=50.0, ge=0, le=1e9, description="time to reach the next stage, microseconds")
+    shards: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000,
+        description="of a retrieval: machines over which a client's vectors are spread equally; the stage's if absent",
+    )
+
+    def shards_of(self, stage: ServiceStage) -> int:
+        """Return over how many machines a client spreads the vectors of a retrieval; 1 for any other stage."""
+        if not isinstance(stage, RetrieveStage):
+            return 1
+        return self.shards or stage.shards
 
     def devices_in_all(self, stage: ServiceStage) -> int:
         """Return the devices that all clients pay for: ``clients · devices``, times shards for a retrieval."""
-        shards = stage.shards if isinstance(stage, RetrieveStage) else 1
-        return self.clients * self.devices * shards
+        return self.clients * self.devices * self.shards_of(stage)
 
 
 def added_prompt_tokens(stages: Sequence[ServiceStage]) -> int:

@@ -58,10 +58,10 @@ def visits_by_place(result: Result) -> Iterator[Visits]:
     given = lowered.requests.way
     way = np.zeros(len(rows), dtype=np.int64) if given is None else given.astype(np.int64)
     every = np.arange(len(rows))
-    if not len(memory.visits):  # every way is a single stage
-        stage = np.array([number[stages[0]] for stages in lowered.plan.ways], dtype=np.int64)[way]
+    if not len(memory.visits):  # every way is a single stage, or none, where branches of thought join
+        stage = np.array([number[stages[0]] if stages else -1 for stages in lowered.plan.ways], dtype=np.int64)[way]
         visits = Visits(every, stage, rows["arrival_ps"], rows["scheduled_ps"], rows["done_ps"])
-        yield visits.of(rows["done_ps"] >= 0)
+        yield visits.of((rows["done_ps"] >= 0) & (stage >= 0))
         return
     for place in range(max(len(stages) for stages in lowered.plan.ways)):
         stage_of_way = [number[stages[place]] if place < len(stages) else -1 for stages in lowered.plan.ways]

@@ -177,6 +177,11 @@ class Requests:
     def between(self, first: int, last: int) -> Requests:
         """Return the sessions ``first … last - 1`` (requests, if they do not follow each other).
 
+        Parameters
+        ----------
+        first, last
+            Numbers in order of arrival, from 0; the last is not among them, and at most their count.
+
         Raises
         ------
         ValueError

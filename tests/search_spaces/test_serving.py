@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from search_spaces import Design, ServingSpace, dimensions_of_pool, pools_of, to_deployment, to_design
 from simulator import Deployment, Overload, SpecError, Workload, build_requests, simulate
+from simulator.spec.adapters import Adapters
 from simulator.spec.deployment import Lending, Link, StageRouter
 
 SMALL: dict[str, Any] = {"accelerators": ["h100-sxm", "l40s"], "clients": [2, 4], "tp": [2]}
@@ -39,6 +40,7 @@ EVERYTHING: dict[str, Any] = {
     "memory_utilizations": [0.85, 0.9],
     "watermarks": [0, 0.01, 0.05],
     "swaps_gb": [0, 64],
+    "adapters": {"rank": 16, "slots": [4, 8], "memories": ["host-dram", "local-nvme"]},
     "routers": ["join_shortest_queue", "prefix_affinity"],
     "prefix_weights": [1, 4],
     "links": {"lan": {"gb_per_s": 12.5, "latency_us": 20}, "fast": {"gb_per_s": 200, "latency_us": 5}},
@@ -55,7 +57,13 @@ EVERYTHING: dict[str, Any] = {
             "max_batches_requests": [1, 16],
             "max_waits_ms": [0, 2.5],
         },
-        "retrieve": {"devices": ["xeon-gold-6448y"], "clients": [2], "devices_per_client": [1, 2], "hop_us": 80},
+        "retrieve": {
+            "devices": ["xeon-gold-6448y"],
+            "clients": [2],
+            "devices_per_client": [1, 2],
+            "shards": [1, 4],
+            "hop_us": 80,
+        },
     },
 }
 SERVING = ServingSpace.parse(EVERYTHING)
@@ -112,8 +120,9 @@ def active(design: Design) -> set[str]:
     """Return what matters in a design of the space with everything: the rules of docs/search-spaces.md, written out."""
     colocated = design["layout"] == "colocated"
     names = {"layout", "weights", "kv", "order", "memory_utilization", "router"}
+    names |= {"adapters.slots", "adapters.memory"}
     names |= {"embed.device", "embed.clients", "embed.max_batch_requests"}
-    names |= {"retrieve.device", "retrieve.clients", "retrieve.devices_per_client"}
+    names |= {"retrieve.device", "retrieve.clients", "retrieve.devices_per_client", "retrieve.shards"}
     hardware = ("accelerator", "clients", "tp", "pp", "dp", "ep")
     if colocated:
         names |= {"mixed", *(f"main.{name}" for name in hardware)}
@@ -164,9 +173,11 @@ def test_choices_arrive_where_they_belong() -> None:
     assert prefill.speculation is None
     memory = decode.kv_memory
     assert (memory.memory_utilization, memory.watermark, memory.swap_gb) == (0.9, 0.05, 64)
+    assert prefill.adapters == decode.adapters == Adapters(rank=16, slots=8, memory="local-nvme")
     embed, retrieve = apart.services
     assert (embed.device, embed.clients, embed.max_batch_requests, embed.max_wait_ms) == ("xeon-gold-6448y", 3, 16, 2.5)
     assert (retrieve.stage, retrieve.clients, retrieve.devices, retrieve.hop_us) == ("retrieve", 2, 2, 80)
+    assert (retrieve.shards, embed.shards) == (4, None)
     both = {**choices, "layout": "colocated", "extra.accelerator": "h100-sxm", "extra.clients": 4, "extra.ep": 1}
     together = to_deployment(SPACE.design(both), "mixtral-8x7b", serving=SERVING)
     main, extra = together.pools
@@ -250,7 +261,7 @@ def test_a_deployment_that_a_person_wrote_is_found_whatever_its_pools_are_called
         {"name": "prompts", "role": "prefill", "accelerator": "h100-sxm", "clients": 2},
     ]
     services = [
-        {"stage": "retrieve", "device": "xeon-gold-6448y", "clients": 2, "hop_us": 80},
+        {"stage": "retrieve", "device": "xeon-gold-6448y", "clients": 2, "hop_us": 80, "shards": 4},
         {"stage": "detokenise", "device": "l4"},
         {"stage": "embed", "device": "l4", "max_batch_requests": 16},
     ]
@@ -267,6 +278,11 @@ def test_a_deployment_that_a_person_wrote_is_found_whatever_its_pools_are_called
         4,
         16,
     )
+    assert design["retrieve.shards"] == 4
+    bare = given.services[0].model_copy(update={"shards": None})
+    unsaid = given.model_copy(update={"services": (bare, *given.services[1:])})
+    with pytest.raises(SpecError, match=r"retrieve\.shards: missing; allowed: 1, 4"):
+        to_design(unsaid, serving.space, serving)
     other = given.model_copy(update={"routers": (StageRouter(stage="llm", router="random"),), "seed": 3})
     with pytest.raises(SpecError, match="no design of this space expresses: routers, seed"):
         to_design(other, serving.space, serving)
@@ -390,6 +406,7 @@ def test_mistakes_are_named(given: dict[str, object], words: list[str]) -> None:
         {"services": {"embed": {"devices": ["gpu"], "clients": [1]}}},
         {"drafts": {"d": {"draft_model": "gpu", "draft_tokens": 2, "acceptance": 0.5}}},
         {"stages": {"llm": {"accelerators": ["gpu"]}}},
+        {"adapters": {"rank": 8, "slots": [4], "memories": ["gpu"]}},
     ],
 )
 def test_what_is_not_catalogued_is_named(given: dict[str, object]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simulator import Pool, catalog
+from simulator import Deployment, Pool, SpecError, Workload, catalog, simulate
 from simulator.performance.adapters import adapter_bytes, adapter_products
 from simulator.performance.coefficients import BY_HAND
 from simulator.performance.engine import Engine, engine_of
@@ -60,6 +60,46 @@ def test_steps_with_adapters() -> None:
     assert cost.adapter_s == pytest.approx(bytes_ / (3.35e12 * share))
     assert cost.adapter_load_s == pytest.approx(bytes_ / 25e9)
     assert without.adapter_s == without.adapter_load_s == 0
+
+
+@pytest.mark.parametrize("degrees", [{}, {"tp": 4}, {"pp": 2}])
+def test_an_adapter_comes_from_the_memory_that_holds_it(degrees: dict[str, int]) -> None:
+    """A whole adapter of 83.9 MB over the link of a catalogued memory; from the host each accelerator's part."""
+    at = np.array([1.0])
+
+    def load_s(**adapters: Any) -> float:
+        pool = Pool.parse(
+            {"model": "llama-3.1-8b", "accelerator": "h100-sxm", "adapters": {"rank": 16, **adapters}, **degrees}
+        )
+        return step_cost(engine_of(pool), at, at).adapter_load_s
+
+    bytes_ = 2 * 41_943_040
+    assert load_s() == pytest.approx(bytes_ / (25e9 * max(degrees.values(), default=1)))
+    assert load_s(memory="local-nvme") == pytest.approx(150e-6 + bytes_ / 26e9)
+    assert load_s(memory="rack-store", gb_per_s=8) == pytest.approx(200e-6 + bytes_ / 8e9)
+    assert load_s(gb_per_s=10, latency_us=5) == pytest.approx(5e-6 + bytes_ / 10e9)
+    assert load_s(latency_us=1000) == pytest.approx(1e-3 + load_s())
+    with pytest.raises(SpecError, match="local-nvme"):
+        load_s(memory="local-nmve")
+
+
+def test_a_far_memory_costs_time_only_where_adapters_do_not_stay() -> None:
+    """Four adapters in four slots are loaded once each; in one slot nearly every request loads its own."""
+    lengths = {name: {"distribution": "constant", "tokens": 64} for name in ("prompt", "output")}
+    arrivals = {"process": "poisson", "rate_rps": 0.05}
+    workload = Workload.parse(
+        {"requests": 200, "seed": 1, "arrivals": arrivals, "lengths": lengths, "adapters": {"count": 4, "zipf": 0}}
+    )
+
+    def busy_s(slots: int, memory: str) -> float:
+        pool = {"model": "llama-3.1-8b", "accelerator": "h100-sxm"}
+        deployment = Deployment.parse({"pools": [pool | {"adapters": {"rank": 64, "slots": slots, "memory": memory}}]})
+        return float(simulate(deployment, workload).lowered.memory.clients["busy_ps"].sum()) / 1e12
+
+    near, far = busy_s(4, "host-dram"), busy_s(4, "rack-store")
+    load_s = 4 * 2 * 41_943_040 * (1 / 2e9 - 1 / 50e9) + 180e-6
+    assert far - near == pytest.approx(4 * load_s, rel=0.05)
+    assert busy_s(1, "rack-store") - busy_s(1, "host-dram") > 100 * load_s
 
 
 def test_slots_take_memory() -> None:

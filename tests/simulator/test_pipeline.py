@@ -74,6 +74,14 @@ def test_services_are_paid_and_powered() -> None:
         assert floor <= use.energy_j <= ceiling
 
 
+def test_shards_of_a_service_run_the_same_course_as_those_of_its_stage() -> None:
+    sharded = [RAG[0], {**RAG[1], "shards": 4}, *RAG[2:]]  # type: ignore[dict-item]
+    stages, services = run(sharded, SERVICES), run(RAG, [SERVICES[0], {**SERVICES[1], "shards": 4}, SERVICES[2]])
+    np.testing.assert_array_equal(services.e2e_s, stages.e2e_s)
+    assert services.summary() == stages.summary()
+    assert services.usd_per_hour - run(RAG, SERVICES).usd_per_hour == pytest.approx(6 * 1.3)
+
+
 def test_a_slow_service_is_the_bottleneck() -> None:
     pipeline = [{"kind": "tokenise", "us_per_request": 230_000}, "prefill", "decode"]
     result = run(pipeline, [{"stage": "tokenise", "device": "xeon-gold-6448y", "max_batch_requests": 1}])
@@ -97,6 +105,7 @@ def test_batches_wait_no_longer_than_they_may() -> None:
         (["prefill", {"kind": "embed"}, "decode"], [], ["pipeline", "side by side"]),
         ([{"kind": "embd"}, "prefill", "decode"], [], ["embd", "embed"]),
         (RAG, SERVICES[:2], ["services", "'detokenise'", "no clients"]),
+        (RAG, [{**SERVICES[0], "shards": 2}, *SERVICES[1:]], ["shards 2", "'embed'", "for the kind retrieve"]),
         (RAG, [*SERVICES, {"stage": "rerank", "device": "l4"}], ["'rerank'", "embed, retrieve, detokenise"]),
         (["prefill", "decode"], SERVICES[:1], ["'embed'", "the LLM alone"]),
         (RAG, [{"stage": "embed", "device": "abacus"}, *SERVICES[1:]], ["abacus", "known"]),

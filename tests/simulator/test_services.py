@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from simulator.catalog import cpu_names
 from simulator.errors import SpecError
-from simulator.performance.service_cost import ServiceCost, service_cost
+from simulator.performance.service_cost import ServiceCost, refusal, service_cost
 from simulator.spec.stages import (
     DetokeniseStage,
     EmbedStage,
@@ -99,6 +99,22 @@ def test_retrieval_against_arithmetic() -> None:
     assert retrieval_s([40], probes=128, **index) == pytest.approx(expected)
     shards = index | {"vectors": 10**8, "shards": 10}
     assert retrieval_s([40], probes=128, **shards) == pytest.approx(expected)
+
+
+def test_shards_of_a_service_are_searched_as_those_of_its_stage() -> None:
+    batch, here = {"tokens": TOKENS, "sequences": BATCHES}, {"stage": "retrieve", "device": XEON}
+    stages = service_cost(RetrieveStage(shards=4), Service(**here), **batch)
+    services = service_cost(RetrieveStage(shards=2), Service(**here, shards=4), **batch)
+    np.testing.assert_array_equal(services.sequences_s, stages.sequences_s)
+    with pytest.raises(SpecError, match="shards: one of 20000 has 5000 vectors, fewer than 10000 centroids"):
+        service_cost(RetrieveStage(), Service(**here, shards=20_000), **batch)
+
+
+def test_why_a_service_cannot_run() -> None:
+    index = RetrieveStage(vectors=10**10)
+    assert "shards: one of 1 holds 1040 GB" in refusal(index, Service(stage="retrieve", device=XEON))
+    assert refusal(index, Service(stage="retrieve", device=XEON, shards=4)) == ""
+    assert refusal(EmbedStage(), Service(stage="embed", device="l4")) == ""
 
 
 def test_retrieval_follows_its_parameters() -> None:

@@ -144,3 +144,10 @@ def test_shards_multiply_the_machines() -> None:
     service = Service(stage="retrieve", device="grace", clients=2, devices=2)
     assert service.devices_in_all(RetrieveStage(shards=8)) == 32
     assert service.devices_in_all(EmbedStage()) == 4
+
+
+def test_shards_of_a_service_take_the_place_of_the_stages() -> None:
+    service = Service(stage="retrieve", device="grace", clients=2, shards=4)
+    assert service.shards_of(RetrieveStage(shards=8)) == 4
+    assert service.devices_in_all(RetrieveStage(shards=8)) == 8
+    assert Service(stage="retrieve", device="grace").shards_of(RetrieveStage(shards=8)) == 8

@@ -24,6 +24,7 @@ from simulator.kernel.layout import LAST_TOKENS
 from simulator.timeline import series, write_perfetto
 from simulator.timeline.activity import knots_of
 from simulator.timeline.bins import Bins
+from simulator.timeline.stays import visits_of
 from simulator.workload import PS_PER_S
 from tests.simulator.engines import REQUEST_S
 
@@ -177,6 +178,18 @@ def test_the_queue_holds_the_waits(result: Result) -> None:
         here = rows["llm_stage"] == result.lowered.plan.stages.index(stage)
         waits = table[f"{stage}_queue_s"] if f"{stage}_queue_s" in table else table["queue_s"][here]
         assert queued_s == pytest.approx(float(waits.sum()), rel=1e-9, abs=1e-9)
+
+
+def test_where_branches_join_nobody_is_at_a_stage() -> None:
+    """The request in which branches end passes no stage; every other call is at the LLM once."""
+    load = {**LOAD, "requests": 20, "pipeline": [{"kind": "reason", "branches": 3}]}
+    result = simulate(Deployment.parse({"pools": [{**POOL, "prefix_cache": {}}]}), Workload.parse(load))
+    visits = visits_of(result)
+    assert len(result.requests()) == 20 * (1 + 3 + 1)
+    assert len(visits.request) == len(set(visits.request.tolist())) == 20 * (1 + 3)
+    assert set(visits.stage.tolist()) == {0}
+    served = result.lowered.memory.requests[visits.request]
+    assert (visits.left_ps == served["finish_ps"]).all()
 
 
 def test_sums_are_what_clients_counted(result: Result) -> None:
