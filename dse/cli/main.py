@@ -18,6 +18,7 @@ from dse.cli.list import list_app
 from dse.cli.plan import plan
 from dse.cli.profile import profile
 from dse.cli.report import report
+from dse.cli.requirements import requirements
 from dse.cli.run import run
 from dse.cli.schema import schema
 from dse.cli.serve import serve
@@ -45,6 +46,7 @@ app.command()(simulate)
 app.command()(compare)
 app.command()(fit)
 app.command()(plan)
+app.command()(requirements)
 app.command()(explain)
 app.command()(validate)
 app.add_typer(calibrate_app)
