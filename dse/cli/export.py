@@ -11,9 +11,8 @@ from dse.cli.console import out
 from dse.cli.overrides import change_workload
 
 if TYPE_CHECKING:
+    from dse.export.bundle import Bundle
     from simulator import Deployment, Workload
-
-ALL = "all"
 
 
 def export(
@@ -47,8 +46,7 @@ def export(
         dse export runs/chat --to vllm --load --requests 1000
     """
     from dse.export import TARGETS
-    from dse.export import export as write
-    from dse.output import write_whole
+    from dse.export.bundle import ALL, bundle, write_bundle
     from simulator import SpecError
     from simulator.errors import unknown_name
 
@@ -57,33 +55,15 @@ def export(
     if not load and (requests is not None or rate is not None):
         raise SpecError("--requests, --rate: only with --load")
     deployment, workload = _chosen(source, design)
-    targets = list(TARGETS) if to == ALL else [to]
-    files: dict[str, str] = {}
-    notes: dict[str, tuple[str, ...]] = {}
-    for target in targets:
-        found = write(deployment, target)
-        within = f"{target}/" if to == ALL else ""
-        files |= {f"{within}{name}": text for name, text in found.files.items()}
-        notes[target] = found.notes
-    if load:
-        from dse.export.load import export_load
-
-        if workload is None:
-            raise SpecError(f"--load: {source} holds no workload; give the folder of a run, or a page with both")
-        replay = export_load(deployment, change_workload(workload, rate=rate, requests=requests))
-        files |= {f"load/{name}": text for name, text in replay.files.items()}
-        notes["load"] = replay.notes
-    files["NOTES.md"] = _page(notes)
-    there = [name for name in files if (folder / name).exists()]
-    if there and not overwrite:
-        raise SpecError(f"{folder}: holds {', '.join(there[:5])}; replace them with --overwrite, or use another --out")
-    for name, text in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, lambda place, text=text: place.write_text(text, encoding="utf-8"))  # type: ignore[misc]
-        if path.suffix == ".sh":
-            path.chmod(0o755)
-    _show(folder, files, notes)
+    if load and workload is None:
+        raise SpecError(f"--load: {source} holds no workload; give the folder of a run, or a page with both")
+    replayed = change_workload(workload, rate=rate, requests=requests) if load and workload else None
+    found = bundle(deployment, to, replayed)
+    try:
+        write_bundle(found.files, folder, overwrite=overwrite)
+    except SpecError as error:
+        raise SpecError(f"{error}: --overwrite, --out") from None
+    _show(folder, found)
 
 
 def _chosen(source: Path, number: int | None) -> tuple[Deployment, Workload | None]:
@@ -108,17 +88,10 @@ def _chosen(source: Path, number: int | None) -> tuple[Deployment, Workload | No
     return result.deployment(result.evaluations[number]), workload
 
 
-def _page(notes: dict[str, tuple[str, ...]]) -> str:
-    parts = ["What these files do not hold, or hold in another way\n"]
-    for target, sentences in notes.items():
-        parts.append(f"\n## {target}\n\n" + "".join(f"- {each}\n" for each in sentences))
-    return "# " + "".join(parts)
-
-
-def _show(folder: Path, files: dict[str, str], notes: dict[str, tuple[str, ...]]) -> None:
-    for name in files:
+def _show(folder: Path, found: Bundle) -> None:
+    for name in found.files:
         out.print(str(folder / name), markup=False, soft_wrap=True)
-    for target, sentences in notes.items():
+    for target, sentences in found.notes.items():
         out.print(f"\n{target}:", markup=False)
         for each in sentences:
             out.print(f"- {each}", markup=False, soft_wrap=True)

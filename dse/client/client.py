@@ -256,6 +256,18 @@ class Client:
             What specifications will call it; the file's name if None.
         progress
             True shows a bar; a function is called with the bytes sent so far and all.
+
+        Returns
+        -------
+        dict
+            The service's answer, as in :meth:`traces`.
+
+        Raises
+        ------
+        SpecError
+            If the file cannot be read.
+        ProblemError
+            If the service refuses it: too large, no trace, another content under this name.
         """
         file = Path(path)
         try:

@@ -16,6 +16,7 @@ from dse.client.errors import NoRecommendation, StudyEnded
 from dse.client.watch import ENDED, Event, watch
 from dse.service.answers.records import (
     Comparison,
+    Deployable,
     Explanation,
     Front,
     Simulation,
@@ -35,6 +36,8 @@ PAGE: Final = 1_000
 """Trials asked for at once."""
 Export = Literal["front.csv", "trials.csv", "trials.parquet", "study.json", "study.yaml"]
 """Files that a service makes of a study."""
+Target = Literal["vllm", "sglang", "kubernetes", "llm-d", "dynamo", "ray-serve", "all"]
+"""What a design can be deployed by."""
 
 
 class RemoteStudy:
@@ -235,12 +238,55 @@ class RemoteStudy:
         """Return a design as YAML that ``dse simulate`` reads, with the engines' defaults written out."""
         return self._connection.send("GET", self._path(f"/trials/{number}/deployment")).text
 
+    def deployable(
+        self, number: int, target: Target = "vllm", *, load: bool = False, requests: int | None = None
+    ) -> Deployable:
+        """Return the files that deploy a design, and what they do not hold; see :meth:`RemoteTrial.export`.
+
+        Parameters
+        ----------
+        number
+            Of the trial.
+        target
+            One of :data:`dse.export.TARGETS`.
+        load
+            Whether to add the load that the prediction can be held against.
+        requests
+            Of that load at most; all if None.
+        """
+        asked: dict[str, Any] = {"form": "json", "load": str(load).lower()}
+        if requests is not None:
+            asked["requests"] = requests
+        return Deployable.model_validate(self._json("GET", f"/trials/{number}/exports/{target}", params=asked))
+
     def compare(self, first: int, second: int) -> Comparison:
-        """Return what differs between two designs, and in what they do."""
+        """Return what differs between two designs, and in what they do.
+
+        Parameters
+        ----------
+        first, second
+            Numbers of two simulated trials.
+
+        Raises
+        ------
+        ProblemError
+            If the study has no such trial.
+        """
         return Comparison.model_validate(self._json("GET", "/compare", params={"first": first, "second": second}))
 
     def why(self, first: int, second: int) -> list[str]:
-        """Return how much each choice contributes to the difference of two designs, a sentence for each objective."""
+        """Return how much each choice contributes to the difference of two designs, a sentence for each objective.
+
+        Parameters
+        ----------
+        first, second
+            Numbers of two simulated trials. The designs between them are simulated by the service, which takes a while.
+
+        Raises
+        ------
+        ProblemError
+            If the study has no such trial, or the two are the same design.
+        """
         answer = self._json("GET", "/why", params={"first": first, "second": second})
         return Explanation.model_validate(answer).said
 
@@ -379,3 +425,40 @@ class RemoteTrial:
     def simulation(self) -> Simulation:
         """Return distributions, stages and series; the design is simulated again for it."""
         return self._study.simulation(self.number)
+
+    def export(
+        self,
+        target: Target = "vllm",
+        folder: str | Path = "deploy",
+        *,
+        load: bool = False,
+        requests: int | None = None,
+        overwrite: bool = False,
+    ) -> Deployable:
+        """Write the files that deploy the design, as ``dse export`` does, and return them with their notes.
+
+        Parameters
+        ----------
+        target
+            Engine or platform; ``all`` for every one, each in a folder of its name.
+        folder
+            Where to.
+        load
+            Also scripts that replay the study's workload against it, in the folder ``load``.
+        requests
+            How many requests to replay; all of the study's if None.
+        overwrite
+            Replace files that are there.
+
+        Raises
+        ------
+        ProblemError
+            If the target cannot hold the design.
+        SpecError
+            If files are there already.
+        """
+        from dse.export.bundle import write_bundle
+
+        found = self._study.deployable(self.number, target, load=load, requests=requests)
+        write_bundle(found.files, Path(folder), overwrite=overwrite)
+        return found

@@ -12,8 +12,8 @@ from dse.export.llm_d import export_llm_d
 from dse.export.physical import tell_of_deployment
 from dse.export.ray_serve import export_ray_serve
 from dse.export.scripts import export_scripts
-from simulator import Deployment
-from simulator.errors import unknown_name
+from simulator import Deployment, catalog
+from simulator.errors import SpecError, unknown_name
 from simulator.performance.engine_defaults import resolved
 
 __all__ = ["TARGETS", "Exported", "export"]
@@ -27,6 +27,8 @@ TARGETS: Final[Mapping[str, Callable[[Account], dict[str, str]]]] = {
     "ray-serve": export_ray_serve,
 }
 """What writes the files of each target."""
+COMMANDS: Final = ("vllm", "sglang")
+"""Targets that are commands, which whoever has the machine may start; the others ask a cluster for it."""
 
 
 def export(deployment: Deployment, target: str) -> Exported:
@@ -42,11 +44,14 @@ def export(deployment: Deployment, target: str) -> Exported:
     Raises
     ------
     SpecError
-        If there is no such target, or the deployment names a model or an accelerator that is not catalogued.
+        If there is no such target, the deployment names a model or an accelerator that is not catalogued, or a cluster
+        is asked for an accelerator that is hypothetical.
     """
     if target not in TARGETS:
         raise unknown_name("target", target, TARGETS)
     account = Account(resolved(deployment))
+    if target not in COMMANDS:
+        _refuse_hypothetical(account.deployment, target)
     files = TARGETS[target](account)
     if all(pool.role == "both" for pool in deployment.pools):
         # Nothing is handed over, so that the rule for it says nothing.
@@ -54,3 +59,13 @@ def export(deployment: Deployment, target: str) -> Exported:
     tell_of_deployment(account, target)
     account.close(target)
     return Exported(files, tuple(account.notes), frozenset(account.expressed), frozenset(account.told))
+
+
+def _refuse_hypothetical(deployment: Deployment, target: str) -> None:
+    for pool in deployment.pools:
+        for name in pool.accelerator_counts:
+            if catalog.is_hypothetical(name):
+                raise SpecError(
+                    f"pools.{pool.name}.accelerator: {name} is hypothetical: no cluster has it, and {target} would "
+                    "start the pool on something else; allowed: a catalogued accelerator"
+                )

@@ -44,6 +44,13 @@ def tell_of_pool(pool: Pool, account: Account, engine: str) -> None:
             f"{at}.speculation.acceptance is what draft and text give; compare it with the engine's metrics.",
             f"{at}.speculation.acceptance",
         )
+    if pool.adapters and (given := sorted(pool.adapters.model_fields_set & {"memory", "gb_per_s", "latency_us"})):
+        at_adapters = f"{at}.adapters"
+        account.say(
+            f"{at_adapters}: {', '.join(given)} say where adapters without a slot lie and how fast they are read; "
+            f"{engine} keeps them in the host's memory.",
+            *(f"{at_adapters}.{name}" for name in given),
+        )
     if pool.lookup:
         account.say(f"{at}.lookup: {engine} searches no datastore while it decodes; it is left out.", f"{at}.lookup")
     if pool.min_prompt_tokens > 1 or pool.max_prompt_tokens is not None:

@@ -7,6 +7,7 @@ import io
 import json
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ import pytest
 import yaml
 from sqlalchemy import insert
 
+from dse.evaluation import deployment_of
+from dse.export import TARGETS
+from dse.export.bundle import bundle
 from dse.service.api import views
 from dse.service.settings import Limits, Settings
 from dse.service.storage.database import Database
@@ -337,6 +341,7 @@ def test_a_place_that_no_page_returned(client: httpx.Client) -> None:
         ("GET", "/trials/0"),
         ("GET", "/trials/0/simulation"),
         ("GET", "/trials/0/deployment"),
+        ("GET", "/trials/0/exports/vllm"),
         ("GET", "/compare?first=0&second=1"),
         ("POST", "/what-if"),
         ("GET", "/report"),
@@ -550,6 +555,58 @@ def test_exports(results: httpx.Client) -> None:
     assert StudySpec.parse(yaml.safe_load(results.get("/exports/study.yaml").text)) == small()
     assert json.loads(results.get("/exports/study.json").text)
     problem(results.get("/exports/secrets.txt"), 422, "name")
+
+
+def test_a_design_as_files_that_deploy_it(results: httpx.Client) -> None:
+    best = results.get("/front").json()["recommended"]
+    # The design as the study has it, as the command exports it: with what it leaves to the engine left out.
+    chosen = results.get(f"/trials/{best}").json()["design"]
+    deployment = deployment_of(small().space.space.design(chosen), small())
+    for target in (*TARGETS, "all"):
+        there = results.get(f"/trials/{best}/exports/{target}?form=json").json()
+        wanted = bundle(deployment, target)
+        assert (there["target"], there["files"]) == (target, wanted.files)
+        assert there["notes"] == {name: list(sentences) for name, sentences in wanted.notes.items()}
+        answer = results.get(f"/trials/{best}/exports/{target}")
+        folder = f"small-{best}-{target}"
+        assert f'filename="{folder}.zip"' in answer.headers["content-disposition"]
+        with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+            assert archive.testzip() is None
+            held = {name: archive.read(name).decode() for name in archive.namelist()}
+            rights = {each.filename: each.external_attr >> 16 & 0o777 for each in archive.infolist()}
+        assert held == {f"{folder}/{name}": text for name, text in wanted.files.items()}
+        assert all((mode == 0o755) == name.endswith(".sh") for name, mode in rights.items())
+        again = results.get(f"/trials/{best}/exports/{target}", headers={"If-None-Match": answer.headers["etag"]})
+        assert again.status_code == 304
+
+
+def test_the_load_of_a_study_comes_with_a_design(results: httpx.Client) -> None:
+    best = results.get("/front").json()["recommended"]
+    asked = {"form": "json", "load": "true", "requests": 25}
+    files = results.get(f"/trials/{best}/exports/vllm", params=asked).json()["files"]
+    assert len(files["load/requests.jsonl"].splitlines()) == 25
+    assert {"load/replay-vllm.sh", "load/replay-guidellm.sh", "NOTES.md"} < set(files)
+    found = problem(results.get(f"/trials/{best}/exports/vllm?load=true&requests=10000000"), 422, "requests", "200,000")
+    assert found["type"] == "urn:dse:problem:export"
+    problem(results.get(f"/trials/{best}/exports/vllm?requests=5"), 422, "requests", "load=true")
+    problem(results.get(f"/trials/{best}/exports/vllm?load=true&requests=0"), 422, "requests")
+    problem(results.get(f"/trials/{best}/exports/vlm"), 422, "target")
+    problem(results.get("/trials/100000/exports/vllm"), 404)
+
+
+def test_a_design_that_a_target_cannot_hold_is_a_problem_with_its_cause(found: tuple[Running, str]) -> None:
+    space = {**SMALL["space"], "accelerators": ["h100-sxm(memory_gb=141)"]}
+    with found[0].client() as client:
+        id = client.post("/v1/studies", json={**SMALL, "name": "future", "space": space, "budget": {"trials": 3}})
+        place = f"/v1/studies/{id.json()['id']}"
+        assert ended(client, id.json()["id"])["state"] == "finished"
+        (number, *_) = [each["number"] for each in client.get(f"{place}/trials?simulated=true").json()["trials"]]
+        said = problem(client.get(f"{place}/trials/{number}/exports/kubernetes"), 422, "memory_gb=141", "hypothetical")
+        assert said["type"] == "urn:dse:problem:export"
+        every = client.get(f"{place}/trials/{number}/exports/all?form=json").json()
+        assert "hypothetical" in every["notes"]["kubernetes"][0]
+        assert not [name for name in every["files"] if name.startswith("kubernetes/")]
+        assert [name for name in every["files"] if name.startswith("vllm/")]
 
 
 def test_the_report_is_kept_apart_from_the_page(results: httpx.Client) -> None:

@@ -19,6 +19,8 @@ import yaml
 
 from dse import Client, StudySpec, run_study
 from dse.client import NoRecommendation, ProblemError, RemoteStudy, ServiceAway, StudyEnded
+from dse.evaluation import deployment_of
+from dse.export.bundle import bundle
 from simulator import Deployment, SpecError
 
 from .relay import Relay
@@ -82,6 +84,27 @@ def test_a_design_in_full(finished: RemoteStudy, tmp_path: Path) -> None:
     table = pd.read_parquet(finished.export("trials.parquet", tmp_path / "trials.parquet"))
     assert len(table) == len(finished.trials())
     assert "ttft_p90_s" in table.columns
+
+
+def test_a_design_is_written_as_the_command_writes_it(finished: RemoteStudy, tmp_path: Path) -> None:
+    best = finished.recommended
+    found = best.export("vllm", tmp_path / "deploy", load=True, requests=20)
+    spec = StudySpec.parse(QUICK)
+    deployment = deployment_of(spec.space.space.design(best.design), spec)
+    wanted = bundle(deployment, "vllm", spec.cases[0].workload.model_copy(update={"requests": 20}))
+    assert found.files["NOTES.md"].splitlines() == wanted.files["NOTES.md"].splitlines()
+    assert found.files == wanted.files
+    for name, text in wanted.files.items():
+        path = tmp_path / "deploy" / name
+        assert path.read_text() == text
+        assert bool(path.stat().st_mode & 0o111) == name.endswith(".sh")
+    assert found.notes["vllm"]
+    with pytest.raises(SpecError, match=r"vllm-\w+\.sh"):
+        best.export("vllm", tmp_path / "deploy")
+    best.export("vllm", tmp_path / "deploy", overwrite=True)
+    with pytest.raises(ProblemError) as refused:
+        finished.deployable(10**6)
+    assert refused.value.status == 404
 
 
 def test_lists_and_finds(client: Client, finished: RemoteStudy) -> None:

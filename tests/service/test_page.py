@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -262,6 +263,27 @@ def test_a_study_from_the_form_to_its_export(visit: Callable[..., Visitor], serv
         page.locator(".deployment").get_by_role("button", name="Download").click()
     assert Path(saved.value.path()).read_text() == copied
     assert Deployment.parse(yaml.safe_load(copied), source="copied").pools
+
+    # What deploys it can be read there and saved, with the load that tries it.
+    page.get_by_text("Files that deploy it").first.click()
+    files = page.locator(".deploy")
+    files.locator("code", has_text=".sh").first.wait_for()
+    with page.expect_download() as saved:
+        files.get_by_role("button", name="Download as zip").click()
+    assert saved.value.suggested_filename == f"first-{number}-vllm.zip"
+    with zipfile.ZipFile(saved.value.path()) as archive:
+        names = archive.namelist()
+    assert {Path(name).parent.name for name in names} == {f"first-{number}-vllm"}
+    assert f"first-{number}-vllm/NOTES.md" in names
+    files.get_by_label("For", exact=True).select_option("kubernetes")
+    files.get_by_label("with its load,").check()
+    files.get_by_label("Requests to replay").fill("20")
+    files.get_by_label("Requests to replay").blur()
+    files.locator("code", has_text="load/replay-vllm.sh").first.wait_for()
+    files.locator("summary", has_text=".yaml").first.click()
+    visitor.wait(lambda: "kind: Deployment" in files.inner_text())
+    files.locator("summary", has_text="What they do not hold").click()
+    assert files.locator("ul.notes li").count() > 3
 
     # Two are compared.
     boxes = page.locator("#designs tbody input")

@@ -57,7 +57,8 @@ def there(server: Running) -> dict[str, list[Any]]:
         assert ended(client, id)["state"] == "finished"
         trials = client.get(f"/v1/studies/{id}/trials").json()["trials"]
     exports = ["front.csv", "trials.csv", "trials.parquet", "study.json", "study.yaml"]
-    return {"id": [id], "number": [each["number"] for each in trials], "name": ["a", "chat", *exports]}
+    numbers = [each["number"] for each in trials]
+    return {"id": [id], "number": numbers, "name": ["a", "chat", *exports], "target": ["vllm", "dynamo", "all"]}
 
 
 DESCRIBED: Final = create_app(Settings(data=Path("unused"))).openapi()

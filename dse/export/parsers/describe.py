@@ -1,10 +1,12 @@
-"""Write down what an engine's command line takes: every flag, its kind and choices, as the installed engine says.
+"""Write down what an engine's command line takes: every flag, its kind and choices, as the engine itself says.
 
-Runs where the engine is installed, without this package::
+From the engine's wheel, without installing it (:mod:`dse.export.parsers.standins`)::
 
-    pip install vllm==0.33.0 && python dse/export/parsers/describe.py vllm > dse/export/parsers/vllm-0.33.0.json
-    pip install vllm-router==0.1.17 && python dse/export/parsers/describe.py vllm-router > …
-    pip install sglang==0.5.23 && python dse/export/parsers/describe.py sglang > …
+    pip install msgspec regex && pip download --no-deps -d wheels vllm==0.33.0
+    python -m dse.export.parsers.describe vllm --wheels wheels > dse/export/parsers/vllm-0.33.0.json
+
+Or where the engine is installed, without this package: ``python dse/export/parsers/describe.py vllm``. Which versions
+the lists are of: ``python -m dse.export.parsers.describe --versions``.
 
 The parser is built by the engine's own code and then walked, so that the list holds what this version accepts. A flag
 is ``[kind]``, ``[kind, choices]`` or, where it is another spelling, the flag that it stands for. Kinds: ``switch`` (no
@@ -17,9 +19,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable
 from importlib import import_module, metadata
+from pathlib import Path
 from typing import Any
 
 Flags = dict[str, Any]
@@ -113,15 +117,44 @@ def flags_of(parser: argparse.ArgumentParser) -> Flags:
     return dict(sorted(found.items()))
 
 
-def main() -> None:
-    """Print the list of a command as JSON."""
-    command = sys.argv[1]
+def built(command: str) -> argparse.ArgumentParser:
+    """Return the parser of a command, one of :data:`PARSERS`, as its engine builds it."""
     sys.argv = [command]
-    package, build = PARSERS[command]
-    flags = flags_of(build())
+    return PARSERS[command][1]()
+
+
+def described(command: str) -> str:
+    """Return the list of a command as JSON, a flag a line."""
+    flags, package = flags_of(built(command)), PARSERS[command][0]
     lines = ",\n".join(f"  {json.dumps(flag)}: {json.dumps(what)}" for flag, what in flags.items())
     head = {"command": command, "package": package, "version": metadata.version(package)}
-    print("{" + json.dumps(head)[1:-1] + ', "flags": {\n' + lines + "\n}}")
+    return "{" + json.dumps(head)[1:-1] + ', "flags": {\n' + lines + "\n}}"
+
+
+def main() -> None:
+    """Print a list, or the versions of those that are there."""
+    options = argparse.ArgumentParser(prog="describe")
+    options.add_argument("command", choices=sorted(PARSERS), nargs="?")
+    options.add_argument("--wheels", type=Path, help="folder with the wheel of the command's package")
+    options.add_argument("--versions", action="store_true", help="print the packages that the lists are of, for pip")
+    given = options.parse_args()
+    if given.versions:
+        lists = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(Path(__file__).parent.glob("*.json"))]
+        print(*dict.fromkeys(f"{each['package']}=={each['version']}" for each in lists))
+    elif given.command is None:
+        options.error(f"command: missing; one of {', '.join(sorted(PARSERS))}")
+    elif given.wheels is None:
+        print(described(given.command))
+    else:
+        from dse.export.parsers.standins import imported_from
+
+        package = PARSERS[given.command][0].replace("-", "_")
+        wheels = sorted(given.wheels.glob(f"{package}-*.whl"))
+        if len(wheels) != 1:
+            options.error(f"--wheels {given.wheels}: must hold one {package}-*.whl, holds {len(wheels)}")
+        os.environ.setdefault("VLLM_TARGET_DEVICE", "cpu")
+        with imported_from(wheels):
+            print(described(given.command))
 
 
 if __name__ == "__main__":

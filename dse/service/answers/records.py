@@ -147,6 +147,14 @@ class TrialDetail(Trial):
     on_front: bool
 
 
+class Deployable(BaseModel):
+    """Files that deploy a trial's design, and what they do not hold."""
+
+    target: str = Field(description="what they are for, or `all`")
+    files: dict[str, str] = Field(description="content by path; `NOTES.md` has the notes as a page")
+    notes: dict[str, list[str]] = Field(description="sentences by target, `load` for the load's files")
+
+
 class Curve(BaseModel):
     """A latency's distribution: the share of requests within each time."""
 

@@ -19,7 +19,19 @@ from dse.service.api import bodies, problems
 from dse.service.api.answering import respond
 from dse.service.api.kept import Answer
 from dse.service.api.middlewares import add_middlewares
-from dse.service.api.routes import catalog, events, findings, once, operation, page, studies, tokens, traces, trials
+from dse.service.api.routes import (
+    catalog,
+    deploy,
+    events,
+    findings,
+    once,
+    operation,
+    page,
+    studies,
+    tokens,
+    traces,
+    trials,
+)
 from dse.service.api.service import Service
 from dse.service.api.upkeep import keep_up
 from dse.service.settings import Settings
@@ -70,7 +82,7 @@ def create_app(settings: Settings, *, require_token: bool = False) -> FastAPI:
         redirect_slashes=False,
     )
     problems.install(app)
-    for module in (studies, trials, findings, events, once, catalog, traces, tokens, operation, page):
+    for module in (studies, trials, deploy, findings, events, once, catalog, traces, tokens, operation, page):
         app.include_router(module.router)
     _describe(app)
     app.add_middleware(problems.Unexpected)

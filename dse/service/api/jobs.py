@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from dse.service.answers.comparison import explain
+from dse.service.answers.deployable import deployable, deployable_zip
 from dse.service.answers.exports import export, report_html
 from dse.service.answers.records import Explanation, WhatIf
 from dse.service.answers.simulation import simulation
@@ -49,6 +50,20 @@ def exported(url: str, id: str, name: str) -> tuple[bytes, str]:
 def simulated(spec: StudySpec, evaluation: dict[str, Any]) -> bytes:
     """Return a trial simulated again, as JSON."""
     return simulation(spec, evaluation).model_dump_json().encode()
+
+
+def deployed(
+    spec: StudySpec,
+    evaluation: dict[str, Any],
+    target: str,
+    folder: str,
+    load: bool,
+    requests: int | None,
+    most_requests: int,
+) -> bytes:
+    """Return the files that deploy a trial: a zip archive in which they lie in a folder, as JSON if it has no name."""
+    found = deployable(spec, evaluation, target, load=load, requests=requests, most_requests=most_requests)
+    return deployable_zip(folder, found) if folder else found.model_dump_json().encode()
 
 
 def explained(url: str, id: str, first: int, second: int) -> bytes:

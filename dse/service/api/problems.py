@@ -34,6 +34,7 @@ SHOWN_CHARACTERS: Final = 200
 BLANK: Final = "about:blank"
 KINDS: Final = {
     "specification": "The specification cannot be used",
+    "export": "The design cannot be exported like this",
     "parameters": "The parameters cannot be used",
     "limit": "More than this server allows",
 }

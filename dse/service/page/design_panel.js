@@ -2,6 +2,7 @@
 
 import { ask, get, save } from "./api.js";
 import { badges } from "./design_card.js";
+import { deployPanel } from "./deploy_panel.js";
 import { fill, h } from "./dom.js";
 import { drawing } from "./drawing.js";
 import { complain } from "./notices.js";
@@ -96,7 +97,7 @@ export function designPanel(model, view, actions) {
             detail.figures.map((/** @type {any} */ figure) => h("div", {}, h("dt", {}, capital(figure.label)), h("dd", {}, figure.said))))),
           h("details", {}, h("summary", {}, "Every choice"), h("dl", { class: "facts in-columns" },
             Object.entries(detail.design).map(([name, value]) => h("div", {}, h("dt", {}, name.replaceAll("_", " ")), h("dd", {}, String(value)))))),
-          detail.deployment ? deployment(detail.number) : null),
+          detail.deployment ? [deployment(detail.number), deployPanel(model, detail.number)] : null),
         picture ? h("figure", { class: "drawing" }, picture, h("figcaption", {}, "Pools, stages and links")) : null),
     ];
   }
