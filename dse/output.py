@@ -22,6 +22,7 @@ from typing import IO, Any
 from dse.certificate.ledger import Certificate
 from dse.confidence.sureness import Sureness
 from dse.evaluation import Evaluation, build_load
+from dse.provenance import trace_sha256
 from dse.result import Clock, StudyResult
 from dse.spec import StudySpec
 from dse.storage import read_evaluations
@@ -185,7 +186,10 @@ def to_json(result: StudyResult) -> dict[str, Any]:
         "excluded": len(result.evaluations) - len(result.simulated),
         "feasible": len(result.feasible),
         "interrupted": result.interrupted,
-        "requests": [{"count": len(each), "fingerprint": each.fingerprint()} for each in result.load],
+        "requests": [
+            {"count": len(each), "fingerprint": each.fingerprint(), "trace_sha256": trace_sha256(case.workload)}
+            for case, each in zip(result.spec.cases, result.load, strict=False)
+        ],
         "sureness": result.sureness.to_json() if result.sureness else None,
         "certificate": result.certificate.to_json() if result.certificate else None,
         "clock": vars(result.clock),

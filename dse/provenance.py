@@ -1,11 +1,13 @@
-"""What of a deployment's times does not rest on measurements of its own accelerators and engines, in words."""
+"""What results rest on: which times are no measurements of their own hardware, in words, and the bytes of a trace."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 
 from dse.result import StudyResult
-from simulator import Pool
+from simulator import Pool, Workload
+from simulator.files import named_file
 from simulator.performance.provenance import provenance
 
 
@@ -19,3 +21,17 @@ def caveat(pools: Iterable[Pool]) -> str:
 def front_caveat(result: StudyResult) -> str:
     """Return :func:`caveat` of all pools on the front."""
     return caveat(pool for evaluation in result.front for pool in result.deployment(evaluation).pools)
+
+
+def trace_sha256(workload: Workload) -> str | None:
+    """Return the SHA-256 of the file that a workload is read from, as hex digits; None if it is read from none.
+
+    Of the file as it lies there, compressed or not, so that ``sha256sum`` says the same. None also if it is gone.
+    """
+    if workload.trace is None:
+        return None
+    try:
+        with named_file(workload.trace.path, "trace").open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None

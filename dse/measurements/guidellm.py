@@ -70,6 +70,9 @@ def _run(benchmark: Mapping[str, Any], source: str, file: Path, given: Given) ->
     cut = (benchmark.get("requests") or {}).get("incomplete") or []
     if cut:
         notes.append(f"{len(cut)} requests were cut off at the end and are left out")
+    failed = (benchmark.get("requests") or {}).get("errored") or []
+    if failed:
+        notes.append(f"{len(failed)} requests failed and are left out")
     if answered and (count is None or len(answered) >= number(count, "metrics.request_latency.count", source)):
         records = _records(answered, source)
         requests, found = records.requests(users if rate == inf else None), records.figures()

@@ -166,7 +166,9 @@ def _points(drawn: Drawn, evaluations: Sequence[Evaluation], x: int, y: int) -> 
 
 
 def _symbols(evaluations: Sequence[Evaluation], suffix: str = "") -> list[str]:
-    return [SYMBOLS[e.design.text("layout")] + suffix for e in evaluations]
+    """Return the symbol of each design; with several LLM stages that of the later of SYMBOLS among their layouts."""
+    layouts = [e.design.text("layout").split("+") for e in evaluations]
+    return [next(SYMBOLS[name] for name in reversed(SYMBOLS) if name in those) + suffix for those in layouts]
 
 
 def _feasible(drawn: Drawn, groups: dict[int, str], x: int, y: int) -> list[Json]:

@@ -7,6 +7,7 @@ from html import escape
 
 from dse import words
 from dse.library import load_study, study_names
+from dse.provenance import trace_sha256
 from dse.report.chosen import Chosen
 from dse.report.document import facts, version_of
 from dse.report.tables import table, text
@@ -61,6 +62,8 @@ def provenance_section(chosen: Chosen) -> str:
         trace = case.workload.trace
         source = f"read from {trace.path}" if trace else f"generated with seed {case.workload.seed}"
         pairs.append((f"Requests{name}", f"{len(requests):,}, {source}; fingerprint {requests.fingerprint()}"))
+        if trace and (digest := trace_sha256(case.workload)):
+            pairs.append((f"Trace{name}", f"SHA-256 of {trace.path} {digest}"))
     pairs.append(("Study", f"SHA-256 of its YAML {hashlib.sha256(spec.to_yaml().encode()).hexdigest()}"))
     return f"<h2>Provenance</h2>{facts(pairs)}{_calibration(chosen)}"
 

@@ -1,4 +1,4 @@
-"""What would change the answer: prices and rates a fifth lower and higher."""
+"""What would change the answer: prices and rates a fifth lower and higher, and prices at which it turns."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from dse import words
 from dse.evaluation import Evaluation
+from dse.report.break_even import BreakEven, break_even_html, break_evens, change, nearest_said
 from dse.report.chosen import Chosen, Named
 from dse.report.document import plot
 from dse.report.figures import PALETTE, Json, rounded
@@ -51,9 +52,10 @@ class AtRate:
 
 @dataclass(frozen=True)
 class Outlook:
-    """Both, and why one is missing (empty if it is there)."""
+    """All of it, and why prices or rates are missing (empty if they are there)."""
 
     prices: tuple[AtPrice, ...]
+    break_evens: tuple[BreakEven, ...]
     no_prices: str
     rates: tuple[AtRate, ...]
     no_rates: str
@@ -65,15 +67,16 @@ def outlook(chosen: Chosen) -> Outlook:
     Prices need no simulation; for rates the recommended design and its nearest neighbours are simulated at each.
     """
     prices, no_prices, rates, no_rates = tuple[AtPrice, ...](), "", tuple[AtRate, ...](), ""
+    turns = tuple[BreakEven, ...]()
     try:
-        prices = _prices(chosen)
+        prices, turns = _prices(chosen), break_evens(chosen)
     except SpecError as error:
         no_prices = str(error)
     try:
         rates = _rates(chosen)
     except SpecError as error:
         no_rates = str(error)
-    return Outlook(prices, no_prices, rates, no_rates)
+    return Outlook(prices, turns, no_prices, rates, no_rates)
 
 
 def _prices(chosen: Chosen) -> tuple[AtPrice, ...]:
@@ -121,11 +124,6 @@ def _rates(chosen: Chosen) -> tuple[AtRate, ...]:
     )
 
 
-def change(factor: float) -> str:
-    """Return a factor as a change in percent."""
-    return f"{'+' if factor >= 1 else '−'}{words.percent(round(abs(factor - 1), 9)).replace('.0 %', ' %')}"
-
-
 def prices_said(chosen: Chosen, found: Outlook) -> str:
     """Return in sentences what other prices do."""
     if found.no_prices:
@@ -133,15 +131,18 @@ def prices_said(chosen: Chosen, found: Outlook) -> str:
     if not depends_on_prices(chosen.result):
         return "No objective, limit or bound of the study depends on prices."
     moved = [row for row in found.prices if row.changed]
+    turning = nearest_said(chosen, found.break_evens)
     if not moved:
-        return "With any one accelerator 20 % cheaper or dearer the same design is recommended."
+        same = "With any one accelerator 20 % cheaper or dearer the same design is recommended."
+        return f"{same} {turning}".rstrip()
     said = [
         f"with {row.device} at {change(row.factor)} ({words.quantity('usd_per_hour', row.usd_per_hour)}), "
         + (f"{chosen.name_of(row.recommended)} is recommended" if row.recommended else "nothing is feasible")
         for row in moved
     ]
     text = "; ".join(said)
-    return f"{text[0].upper()}{text[1:]}. Other changes of one price by 20 % leave the recommendation."
+    others = "Other changes of one price by 20 % leave the recommendation."
+    return f"{text[0].upper()}{text[1:]}. {others} {turning}".rstrip()
 
 
 def rates_said(found: Outlook) -> str:
@@ -173,9 +174,9 @@ def section(chosen: Chosen, found: Outlook, payload: Json) -> str:
         body += _price_table(chosen, found.prices)
         body += (
             '<p class="note">Computed from the simulations at hand: prices do not change what happens. Designs that '
-            "nobody proposed at today's prices are not found. <code>dse why</code> finds the prices at which the "
-            "recommendation changes.</p>"
+            "nobody proposed at today's prices are not found.</p>"
         )
+        body += break_even_html(chosen, found.break_evens, payload)
     body += f"<h3>Rate of requests</h3><p>{escape(rates_said(found))}</p>"
     if found.rates:
         slacks = bool(chosen.result.spec.slos)

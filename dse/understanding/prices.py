@@ -7,8 +7,9 @@ was too dear, is not found.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -19,14 +20,13 @@ from dse.pareto import losses, non_dominated
 from dse.repricing import DEVICES, TIERS, Prices, reprice
 from dse.result import SAME, StudyResult
 from dse.understanding.picks import need_front, trial_of
+from dse.understanding.price_scan import PRICED, PriceScan, first_figure
 from simulator import SpecError, catalog
 from simulator.catalog import Accelerator
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PRICED: Final = ("usd_per_hour", "usd_per_million_output_tokens", "goodput_requests_per_usd")
-"""Metrics that depend on prices."""
 FACTORS: Final = (0.5, 0.8, 0.9, 1.1, 1.2, 1.5)
 """Changes of a price that are looked at."""
 LEAST_FACTOR, MOST_FACTOR = 0.1, 10.0
@@ -39,6 +39,13 @@ PRECISION = 1e-6
 
 def repriced(result: StudyResult, prices: Prices) -> StudyResult:
     """Return a study's result at other prices, as simulations at those prices would give it, without any.
+
+    Parameters
+    ----------
+    result
+        Of a study.
+    prices
+        USD per hour of devices, and USD per kWh.
 
     Raises
     ------
@@ -186,6 +193,14 @@ class Contenders:
         self.accelerators = tuple(name for name in self.devices if isinstance(catalog.device(name), Accelerator))
         self._today = result.recommended
 
+    @cached_property
+    def scan(self) -> PriceScan | None:
+        """What finds recommendations at many prices quickly; None where prices also decide what is allowed."""
+        if self._today is None or not self.evaluations or _bounds_prices(self.result):
+            return None
+        scan = PriceScan(self.evaluations, self.result.spec, self._today)
+        return scan if scan.knows else None
+
     def price(self, name: str) -> float:
         """Return today's price of a device, USD per hour.
 
@@ -241,7 +256,7 @@ def _unbeaten(evaluations: Sequence[Evaluation], result: StudyResult) -> Sequenc
     names = sorted({n for e in evaluations for n in e.figures if n.startswith(DEVICES)})
     prices = np.array([catalog.device(name.removeprefix(DEVICES)).price_usd_per_hour for name in names])
     counts = np.array([[e.figures.get(name, 0.0) for name in names] for e in evaluations])
-    tiers = np.array([e.figures[_first(e, TIERS)] for e in evaluations])
+    tiers = np.array([first_figure(e, TIERS) for e in evaluations])
     parts = np.column_stack([counts * prices, tiers])
     parts /= np.maximum(parts.sum(axis=1, keepdims=True), 1e-300)
     points = losses(np.array([e.objectives for e in evaluations]), result.spec.objectives)
@@ -256,11 +271,6 @@ def _unbeaten(evaluations: Sequence[Evaluation], result: StudyResult) -> Sequenc
     return [int(place) for place in non_dominated(np.column_stack(columns))]
 
 
-def _first(evaluation: Evaluation, name: str) -> str:
-    """Return the name of a figure, which stands there for all workloads or for each."""
-    return next(known for known in evaluation.figures if known == name or known.endswith(f".{name}"))
-
-
 def _first_change(contenders: Contenders, name: str, last: float) -> tuple[float, int | None]:
     """Return the price nearest to today's, on the way to ``last`` times it, at which the recommendation changes.
 
@@ -268,19 +278,38 @@ def _first_change(contenders: Contenders, name: str, last: float) -> tuple[float
     """
     price = contenders.price(name)
 
-    def look(factor: float) -> StudyResult:
-        return contenders.at(Prices({name: price * factor}))
+    def prices(factor: float) -> Prices:
+        return Prices({name: price * factor})
+
+    def looked(factor: float) -> bool:
+        return contenders.changed(contenders.at(prices(factor)))
 
     if not depends_on_prices(contenders.result):
         return math.nan, None
+    scan = contenders.scan
+    if scan is not None:
+        found = _crossing(lambda factor: scan.changed(prices(factor)), last)
+        # Arrays round otherwise than evaluations one by one, which is what counts.
+        if found is not None and (looked(found[0]) or not looked(found[1])):
+            found = _crossing(looked, last)
+    else:
+        found = _crossing(looked, last)
+    if found is None:
+        return math.nan, None
+    other = found[1]
+    best = contenders.at(prices(other))
+    return price * other, contenders.trial(best.recommended, best)
+
+
+def _crossing(changed: Callable[[float], bool], last: float) -> tuple[float, float] | None:
+    """Return the factors between which the recommendation first changes on the way to ``last``; None if it does not."""
     steps = math.ceil(abs(math.log(last)) / math.log(STEP))
     factors = [float(factor) for factor in np.geomspace(1.0, last, steps + 1)]
-    first = next((place for place, factor in enumerate(factors) if place and contenders.changed(look(factor))), None)
+    first = next((place for place, factor in enumerate(factors) if place and changed(factor)), None)
     if first is None:
-        return math.nan, None
+        return None
     same, other = factors[first - 1], factors[first]
     while abs(other / same - 1) > PRECISION:
         middle = math.sqrt(same * other)
-        same, other = (same, middle) if contenders.changed(look(middle)) else (middle, other)
-    found = look(other)
-    return price * other, contenders.trial(found.recommended, found)
+        same, other = (same, middle) if changed(middle) else (middle, other)
+    return same, other

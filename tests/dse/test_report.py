@@ -20,12 +20,15 @@ from plotly.offline import get_plotlyjs
 from dse import StudyResult, StudySpec, run_study, words
 from dse.confidence import Replications, Sureness, confirm
 from dse.evaluation import build_load
+from dse.output import to_json
 from dse.report import render_markdown, render_report
 from dse.report.chosen import SHOWN, Chosen, quantiles, spread
 from dse.report.outlook import outlook
 from dse.report.promises import _seconds
 from dse.report.spending import parts_of
 from dse.report.summary import summary
+from dse.repricing import Prices
+from dse.understanding import break_even, repriced
 from simulator import catalog, simulate
 
 from .random_pairs import random_pairs
@@ -188,6 +191,29 @@ def test_figures_are_valid_for_any_number_of_objectives(objectives: list[str]) -
     assert sum(key.startswith("front") for key in data["figures"]) == pairs
     for figure in data["figures"].values():
         go.Figure(resolved(figure, data["shared"]))
+
+
+def test_designs_of_several_models_are_drawn() -> None:
+    """Layouts are then those of all stages, ``colocated+disaggregated``."""
+    result = study(
+        model={"small": "llama-3.2-1b", "large": "llama-3.1-8b"},
+        workload={
+            "requests": 200,
+            "arrivals": {"process": "poisson", "rate_rps": 5},
+            "lengths": {"statistics": "azure-2023-conversation"},
+            "pipeline": [{"kind": "route", "name": "router", "by": "chance", "to": {"small": 1, "large": 1}}],
+        },
+        services=[{"stage": "router", "device": "epyc-9654"}],
+        space={
+            "accelerators": ["h100-sxm"],
+            "clients": [1],
+            "stages": {"small": {"layouts": ["colocated"]}, "large": {"layouts": ["disaggregated"]}},
+        },
+    )
+    assert {e.design.text("layout") for e in result.simulated} == {"colocated+disaggregated"}
+    data = payload(render_report(result))
+    drawn = resolved(data["figures"]["front"], data["shared"])["data"]
+    assert any("diamond" in symbol for trace in drawn for symbol in trace.get("marker", {}).get("symbol", ()))
 
 
 def test_no_feasible_design_names_what_to_relax() -> None:
@@ -391,6 +417,51 @@ def test_sentences_of_prices_and_rates_are_those_of_a_study_at_these(result: Stu
         assert row.rate_rps == pytest.approx(requests.rate_rps * row.factor)
 
 
+def test_break_even_prices_are_those_of_dse_why(result: StudyResult) -> None:
+    """A hair beyond each the other design is recommended, a hair before it today's; text and table say so."""
+    chosen = Chosen(result)
+    found = outlook(chosen)
+    known = break_even(result)
+    assert [row.device for row in found.break_evens] == list(known.index)
+    turns = 0
+    for row in found.break_evens:
+        for crossing, column, beyond in ((row.below, "below", 0.999), (row.above, "above", 1.001)):
+            if crossing is None:
+                assert np.isnan(known[column][row.device])
+                continue
+            turns += 1
+            assert crossing.usd_per_hour == known[column][row.device]
+            over = repriced(result, Prices({row.device: crossing.usd_per_hour * beyond})).recommended
+            assert over
+            assert crossing.recommended
+            assert over.design == crossing.recommended.design
+            before = repriced(result, Prices({row.device: crossing.usd_per_hour / beyond})).recommended
+            assert before
+            assert result.recommended
+            assert before.design == result.recommended.design
+    assert turns
+    html = render_report(result)
+    rows = Tables(html).found["Break-even prices of each accelerator"][1:]
+    assert [row[0] for row in rows] == list(known.index)
+    for row, turn in zip(rows, found.break_evens, strict=True):
+        for cell, crossing in ((row[2], turn.below), (row[5], turn.above)):
+            assert cell == (words.quantity("usd_per_hour", crossing.usd_per_hour) if crossing else "–")
+    (bars, today) = resolved(payload(html)["figures"], payload(html)["shared"])["break-even"]["data"]
+    for place, turn in enumerate(found.break_evens):
+        low = turn.below.usd_per_hour if turn.below else turn.usd_per_hour / 10
+        high = turn.above.usd_per_hour if turn.above else turn.usd_per_hour * 10
+        assert bars["base"][place] == pytest.approx(low, rel=1e-3)
+        assert bars["base"][place] + bars["x"][place] == pytest.approx(high, rel=1e-3)
+        assert low < today["x"][place] < high
+    assert "The nearest break-even: with one" in render_markdown(result)
+
+
+def test_without_prices_there_is_no_break_even() -> None:
+    without = study(objectives=["e2e_p90_s"])
+    assert outlook(Chosen(without)).break_evens == ()
+    assert "reak-even" not in render_markdown(without)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_parts_add_up_to_price_power_and_time(seed: int) -> None:
     """Over random pipelines with several pools, services and tiers."""
@@ -527,6 +598,18 @@ def test_provenance_names_versions_fingerprints_and_calibration(result: StudyRes
     rows = Tables(page).found["Calibration of every accelerator on the front"][1:]
     used = {pool.accelerator for e in result.front for pool in result.deployment(e).pools}
     assert {row[0].removesuffix(" (recommended)") for row in rows} == used
+
+
+def test_the_hash_of_a_trace_is_that_of_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "calls.csv"
+    rows = "".join(f"{place * 0.3},{300 + place % 5 * 40},60\n" for place in range(60))
+    path.write_text(f"arrival_s,prompt_tokens,output_tokens\n{rows}")
+    found = study(workload={"trace": {"path": str(path)}}, budget={"trials": 5})
+    digest = sha256(path.read_bytes()).hexdigest()
+    assert f"SHA-256 of {path} {digest}" in Reader(render_report(found)).text
+    assert to_json(found)["requests"][0]["trace_sha256"] == digest
+    path.unlink()
+    assert to_json(found)["requests"][0]["trace_sha256"] is None
 
 
 def test_the_command_writes_either_kind(tmp_path: Path) -> None:

@@ -6,12 +6,15 @@ import csv
 import io
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from dse import StudyResult
+from dse.certificate.ledger import Certificate, Status
+from dse.confidence import Replications, Sureness, confirm
 from dse.report import render_report
 from tests.chromium import launched, needs_browser
 
@@ -40,7 +43,40 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def results() -> dict[str, StudyResult]:
-    return {"one": study(), "robust": study(workload=None, workloads=CASES)}
+    return {"one": study(), "robust": study(workload=None, workloads=CASES), "whole": whole()}
+
+
+def whole() -> StudyResult:
+    """A study with all that a report can say: services, stages, pairs of objectives, bounds, doubts and proofs."""
+    found = study(
+        model={"small": "llama-3.2-1b", "large": "llama-3.1-8b"},
+        workload={
+            "requests": 150,
+            "arrivals": {"process": "poisson", "rate_rps": 10},
+            "lengths": {
+                "prompt": {"distribution": "uniform", "low_tokens": 100, "high_tokens": 900},
+                "output": {"distribution": "geometric", "mean_tokens": 100},
+            },
+            "pipeline": [{"kind": "route", "name": "router", "by": "chance", "to": {"small": 1, "large": 1}}],
+        },
+        services=[{"stage": "router", "device": "epyc-9654"}],
+        space={
+            "accelerators": ["a100-80gb", "h100-sxm", "l40s"],
+            "clients": [1, 2],
+            "tp": [1, 2],
+            "stages": {"small": {"layouts": ["colocated"]}, "large": {"layouts": ["colocated", "disaggregated"]}},
+        },
+        objectives=["usd_per_hour", "e2e_p90_s", "energy_j_per_output_token"],
+        slos=[
+            {"metric": "ttft", "percentile": 90, "limit_s": 0.0285},
+            {"metric": "tpot", "percentile": 90, "limit_s": 0.004, "penalty": 1.0},
+        ],
+        constraints=[{"metric": "output_tokens_per_s", "at_least": 10.0}],
+    )
+    sure = Sureness.of(confirm(found, Replications(initial=4, most=4)))
+    counts = {status.name.lower(): 7 for status in Status}
+    proved = Certificate.from_json({"designs": 7 * len(counts), "counts": counts, "gap": 0.02})
+    return replace(found, sureness=sure, certificate=proved, interrupted=True)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +110,7 @@ class Reader:
         assert strangers == []
 
 
-@pytest.fixture(params=["one", "robust"])
+@pytest.fixture(params=["one", "robust", "whole"])
 def path(request: pytest.FixtureRequest, files: dict[str, Path]) -> Path:
     return files[request.param]
 
@@ -155,7 +191,28 @@ def test_a_telephone_never_scrolls_sideways(browser: Browser, path: Path) -> Non
     reader.close(path)
 
 
-@pytest.mark.parametrize(("name", "scheme"), [("one", "dark"), ("robust", "light")])
+def test_every_section_that_there_can_be_is_there(browser: Browser, files: dict[str, Path]) -> None:
+    reader = Reader(browser, files["whole"], viewport={"width": 1280, "height": 900})
+    page = reader.page
+    said = page.locator("main").inner_text()
+    for words in (
+        "What is proved of the space",
+        "How sure the front is",
+        "Services around the LLM",
+        "Break-even prices of each accelerator",
+        "stopped before its budget was used",
+    ):
+        assert words in said, words
+    assert page.locator("caption", has_text="SLOs that simulated designs broke").count() == 1
+    pairs = [str(option.get_attribute("value")) for option in page.locator("#pair option").all()]
+    assert len(pairs) == 3
+    for pair in pairs:
+        page.locator("#pair").select_option(pair)
+        assert page.locator(f'[data-panel="{pair}"] .main-svg').first.is_visible()
+    reader.close(files["whole"])
+
+
+@pytest.mark.parametrize(("name", "scheme"), [("one", "dark"), ("robust", "light"), ("whole", "light")])
 def test_paper_holds_everything_in_light_colours(
     browser: Browser, files: dict[str, Path], name: str, scheme: Any
 ) -> None:

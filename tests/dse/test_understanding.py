@@ -68,6 +68,19 @@ def result() -> StudyResult:
     return studied(small())
 
 
+@pytest.fixture(scope="module")
+def robust() -> StudyResult:
+    """Two workloads, a soft promise, and an objective that is better the more comes for a USD."""
+    load = SMALL["workload"]
+    calm = {**load, "seed": 3, "arrivals": {"process": "poisson", "rate_rps": 2}}
+    cases = [{"name": "busy", "workload": load, "weight": 2}, {"name": "calm", "workload": calm}]
+    slos = [{**SMALL["slos"][0], "penalty": 2.0}, *SMALL["slos"][1:]]
+    objectives = ["usd_per_million_output_tokens", "goodput_requests_per_usd", "e2e_p90_s"]
+    data = {**SMALL, "workloads": cases, "slos": slos, "objectives": objectives, "robust": "weighted"}
+    data.pop("workload")
+    return studied(StudySpec.parse(data))
+
+
 # Importance
 
 
@@ -405,6 +418,24 @@ def test_contenders_hold_the_front_at_any_prices(result: StudyResult, prices: di
     assert whole.recommended
     assert few.recommended
     assert few.recommended.objectives == pytest.approx(whole.recommended.objectives)
+
+
+@settings(max_examples=40, deadline=None)
+@given(prices=st.fixed_dictionaries({n: st.floats(0.05, 20) for n in ("h100-sxm", "l40s", "a10g")}))
+def test_a_scan_of_prices_sees_the_changes_that_evaluations_show(
+    result: StudyResult, robust: StudyResult, prices: dict[str, float]
+) -> None:
+    for found in (result, robust):
+        contenders = Contenders(found)
+        assert contenders.scan
+        assert contenders.scan.changed(Prices(prices)) == contenders.changed(contenders.at(Prices(prices)))
+        assert not contenders.scan.changed(Prices())
+
+
+def test_no_scan_where_prices_decide_what_is_allowed() -> None:
+    bound = studied(small(limits={**SMALL.get("limits", {}), "usd_per_hour": 30.0}))
+    assert Contenders(bound).scan is None
+    assert len(break_even(bound))
 
 
 def test_break_even_prices_are_where_the_recommendation_changes(result: StudyResult) -> None:

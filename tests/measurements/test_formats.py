@@ -324,6 +324,32 @@ def test_guidellm_requests(place: str, request_: dict[str, Any], kind: str, tmp_
     assert run.figures["tpot_mean_s"] == pytest.approx(0.02)
     assert run.figures["e2e_mean_s"] == pytest.approx(0.25)
     assert any("cut off" in note for note in run.notes)
+    assert not any("failed" in note for note in run.notes)
+    benchmark["requests"]["errored"] = [{}, {}]  # type: ignore[index]
+    run = only(written(tmp_path, "failed.json", {"benchmarks": [benchmark]}))
+    assert "2 requests failed and are left out" in run.notes
+
+
+def test_guidellm_as_it_writes_a_replay() -> None:
+    """Written by GuideLLM 0.8.1, which ran the scenario that ``dse export --load`` writes against a made-up engine.
+
+    Shortened: texts, percentiles that are not read, and metrics that are not read are left out, and numbers rounded.
+    """
+    path = Path(__file__).parent / "data/guidellm-0.8.1.json"
+    (run,) = read_runs(path, DEPLOYMENT)
+    benchmark = json.loads(path.read_text())["benchmarks"][0]
+    rows = sorted(benchmark["requests"]["successful"], key=lambda row: float(row["request_start_time"]))
+    assert len(run.requests) == len(rows) == 11
+    assert run.requests.prompt_tokens.tolist() == [row["prompt_tokens"] for row in rows]
+    assert run.requests.output_tokens.tolist() == [row["output_tokens"] for row in rows]
+    starts = np.array([row["request_start_time"] for row in rows])
+    assert run.requests.arrival_ps / PS_PER_S == pytest.approx(starts - starts[0], abs=1e-6)
+    metrics = benchmark["metrics"]
+    # What the tool itself says of all requests is what is made of them one by one.
+    for name, figure, scale in (("time_to_first_token_ms", "ttft", 1e-3), ("request_latency", "e2e", 1.0)):
+        assert run.figures[f"{figure}_mean_s"] == pytest.approx(metrics[name]["successful"]["mean"] * scale, rel=1e-3)
+    assert run.labels["load"] == "as recorded"
+    assert run.notes == ()
 
 
 def test_guidellm_replays_a_trace(tmp_path: Path) -> None:
