@@ -56,7 +56,7 @@ def check_root(path: str, allowed: Sequence[str], example: str) -> None:
 def with_changes(data: Data, changes: Data) -> Data:
     """Return a copy of nested data with the values of some paths replaced, one after the other.
 
-    Fields that are missing on the way are made; ``None`` takes a field away.
+    Fields that are missing on the way are made; ``None`` takes a field, or a place of a list, away.
 
     Raises
     ------
@@ -72,12 +72,15 @@ def with_changes(data: Data, changes: Data) -> Data:
 def _put(here: Any, parts: list[str], value: Any, path: str) -> None:
     """Put a value where the parts of a path lead from here on."""
     first, rest = parts[0], parts[1:]
-    for key in _keys(here, first, path):
+    # From the last place on: what stands behind one that is taken away moves up.
+    for key in reversed(_keys(here, first, path)):
         if not rest:
-            if value is None and isinstance(here, dict):
+            if value is not None:
+                here[key] = deepcopy(value)
+            elif isinstance(here, dict):
                 here.pop(key, None)
             else:
-                here[key] = deepcopy(value)
+                del here[key]
             continue
         if isinstance(here, dict) and here.get(key) is None:
             here[key] = {}

@@ -15,6 +15,8 @@
                                 together, as a share of their TTFT
 ``frontend_share_of_ttft``      likewise the way to the LLM's engine and back
 ``hops_share_of_ttft``          likewise the time between stages
+``sustained_rps``               highest rate that keeps the comparison's ``slos``, or without any lets no queue grow:
+                                that of :func:`dse.capacity.capacity_of`, about 16 simulations more
 ================================ ====================================================================================
 """
 
@@ -28,7 +30,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from simulator import Deployment, Result, SpecError, Workload
+from simulator import SLO, Deployment, Result, SpecError, Workload
 from simulator.metrics import percentile
 
 if TYPE_CHECKING:
@@ -55,6 +57,8 @@ MEANS: Final = ("busy", "blocked_by_kv", "blocked_by_batch", "blocked_by_budget"
 _BETWEEN: Final = ("frontend", "hops")
 #: Figures of sessions.
 SESSIONS: Final = ("sessions", "sessions_per_s")
+#: The highest rate within the promises.
+SUSTAINED: Final = "sustained_rps"
 
 _RANK = r"(?:p(?P<percent>\d+(?:\.\d+)?)|(?P<mean>mean))_s"
 _LATENCY = re.compile(rf"(?P<metric>ttft|tpot|itl|e2e|session)_{_RANK}")
@@ -71,6 +75,10 @@ class HasSpecs(Protocol):
     @property
     def workload(self) -> Workload:
         """Requests and the stages that they pass."""
+
+    @property
+    def slos(self) -> tuple[SLO, ...]:
+        """Promises within which a rate must be sustained."""
 
 
 def check_figure(name: str, cases: Iterable[HasSpecs], field: str) -> None:
@@ -112,7 +120,7 @@ def _examples(case: HasSpecs) -> list[str]:
     """Return the figures of a case, those with percentiles once."""
     plan = case.workload.plan
     names = [*SUMMARY, *(f"{metric}_p90_s" for metric in ("ttft", "tpot", "itl", "e2e", "session"))]
-    names += [*SESSIONS, "cache_hits", "kv_peak", *MEANS]
+    names += [*SESSIONS, "cache_hits", "kv_peak", *MEANS, SUSTAINED]
     names += [f"{tier.name}_{what}" for tier in case.deployment.tiers for what in ("fetched", "full")]
     names += [f"{stage}_{part}_p90_s" for stage in plan.stages for part in ("queue", "service")]
     names += [f"{service.name}_busy" for service in plan.services]
@@ -164,6 +172,10 @@ class Figures:
         if name in MEANS:
             sizes = [pool.clients for pool in self._case.deployment.pools]
             return float(np.average([getattr(use, name) for use in result.pools], weights=sizes))
+        if name == SUSTAINED:
+            from dse.capacity import capacity_of
+
+            return capacity_of(self._case.deployment, self._case.workload, self._case.slos).rate_rps
         if name in self._uses:
             return self._uses[name]
         return float(self._summary[name])

@@ -70,7 +70,20 @@ def run_comparison(
 
 
 def comparison_table(spec: Comparison, rows: list[Row]) -> pd.DataFrame:
-    """Return the table of a comparison from the figures of each case."""
+    """Return the table of a comparison from the figures of each case.
+
+    Parameters
+    ----------
+    spec
+        The comparison.
+    rows
+        Figures by name, in the order of its cases; units end the names.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each case, a column for each figure.
+    """
     import pandas as pd
 
     axes = list(dict.fromkeys(axis for each in spec.variations for axis in each.labels))

@@ -55,7 +55,15 @@ class Verdict:
 
 
 def verdicts(spec: Comparison, table: pd.DataFrame) -> list[Verdict]:
-    """Return the outcome of each claim of a comparison, given the table of its figures."""
+    """Return the outcome of each claim of a comparison.
+
+    Parameters
+    ----------
+    spec
+        The comparison.
+    table
+        Of :func:`~dse.comparison.run_comparison`: a row for each case, a column for each figure.
+    """
 
     def value(side: Operand) -> float:
         if side.value is not None:

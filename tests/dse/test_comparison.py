@@ -17,12 +17,13 @@ import pandas as pd
 import pytest
 import yaml
 
+from dse.capacity import capacity_of
 from dse.changes import with_changes
 from dse.cli.main import main
 from dse.comparison import Comparison, comparison_names, load_comparison, run_comparison, verdicts
 from dse.comparison.figures import Figures, check_figure
 from dse.comparison.spec import Variation
-from simulator import Deployment, SpecError, Workload, simulate
+from simulator import SLO, Deployment, SpecError, Workload, simulate
 from tests.simulator.engines import REQUEST_S
 
 BATCH = "deployment.pools.0.batching.max_batch_requests"
@@ -88,7 +89,7 @@ def dse(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
-        ("cases/0/set", {"pools.0.tp": 2}, ["'pools.0.tp'", "allowed: deployment or workload"]),
+        ("cases/0/set", {"pools.0.tp": 2}, ["'pools.0.tp'", "allowed: deployment, workload or slos"]),
         ("cases/0/set", {"deployment..tp": 2}, ["'deployment..tp'"]),
         ("cases/0/set", {"deployment.pools.1.tp": 2}, ["deployment.pools.1.tp", "no place '1'", "0 to 0"]),
         ("cases/0/set", {"deployment.pools.0.tp.x": 2}, []),
@@ -140,6 +141,14 @@ def test_paths_reach_every_place_and_leave_the_base_alone() -> None:
     assert base == before
 
 
+@pytest.mark.parametrize(
+    ("path", "left"), [("deployment.pools.1", [1, 3]), ("deployment.pools[0]", [2, 3]), ("deployment.pools.*", [])]
+)
+def test_a_place_of_a_list_can_be_taken_away(path: str, left: list[int]) -> None:
+    base = {"deployment": {"pools": [{"tp": 1}, {"tp": 2}, {"tp": 3}]}}
+    assert with_changes(base, {path: None}) == {"deployment": {"pools": [{"tp": tp} for tp in left]}}
+
+
 def test_grids_are_products_beside_lone_cases() -> None:
     axes = {
         "batch": {"small": {BATCH: 4}, "large": {}},
@@ -171,6 +180,22 @@ def test_processes_change_nothing_and_figures_are_those_of_the_simulation() -> N
     assert verdict.holds
     assert not verdict.failed
     assert verdict.right == 2 * table.loc["large", "ttft_mean_s"]
+
+
+def test_the_sustained_rate_is_that_of_capacity_within_the_slos_of_the_case() -> None:
+    slos = [{"metric": "ttft", "percentile": 90, "limit_s": 0.5}]
+    strict = {"name": "strict", "set": {"slos.0.limit_s": 0.08}}
+    cases = [{"name": "lax"}, strict, {"name": "none", "set": {"slos": None}}]
+    asked = {**TINY, "slos": slos, "figures": ["sustained_rps"], "expect": []}
+    found = run_comparison(Comparison.parse({**asked, "cases": cases}), jobs=1)["sustained_rps"]
+    deployment, workload = Deployment.parse(TINY["deployment"]), Workload.parse(TINY["workload"])
+    for name, limits_s in (("lax", [0.5]), ("strict", [0.08]), ("none", [])):
+        promises = [SLO(metric="ttft", percentile=90, limit_s=limit_s) for limit_s in limits_s]
+        assert found[name] == capacity_of(deployment, workload, promises).rate_rps
+    assert found["strict"] < found["lax"] < found["none"]
+    strict["set"] = {"slos.0.limit_s": -1}
+    with pytest.raises(SpecError, match=r"case strict: slos\.0\.limit_s"):
+        Comparison.parse({**asked, "cases": [strict]})
 
 
 def test_an_impossible_case_is_named() -> None:
@@ -318,8 +343,10 @@ def test_shipped_finding(name: str) -> None:
     assert spec.expect
     found = verdicts(spec, run_comparison(spec))
     assert [verdict.claim.claim for verdict in found if verdict.failed] == []
-    page = (Path(__file__).parents[2] / "studies" / "findings" / "README.md").read_text(encoding="utf-8")
-    tables = re.search(rf"<!-- dse compare {name} --markdown -->(.*)<!-- end of {name} -->", page, re.DOTALL)
+    pages = (Path(__file__).parents[2] / "studies").rglob("*.md")
+    text = "".join(page.read_text(encoding="utf-8") for page in pages)
+    marks = rf"<!-- (?:prints: )?dse compare {name} --markdown -->(.*?)<!-- end of (?:print|{name}) -->"
+    tables = re.search(marks, text, re.DOTALL)
     assert tables
     for verdict in found:
         assert f"| {verdict.claim.claim} | {verdict.words} |" in tables[1]
