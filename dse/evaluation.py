@@ -20,6 +20,7 @@ from simulator.performance.engine import engine_of
 from simulator.performance.memory import DoesNotFit, kv_blocks
 from simulator.performance.power import tdp_w
 from simulator.performance.price import deployment_usd_per_hour, devices_of, tiers_usd_per_hour
+from simulator.performance.service_cost import refusal
 from simulator.spec.slo import LatencyMetric
 
 
@@ -121,6 +122,9 @@ def obstacle(deployment: Deployment, spec: StudySpec) -> tuple[str, str, float] 
         for pool in deployment.pools:
             engine_of(pool)
         plan = spec.workload.plan
+        for service in deployment.services:
+            if reason := refusal(plan.service(service.stage), service):
+                return "possible", f"{service.stage}: {reason}", 1.0
         price = deployment_usd_per_hour(deployment, plan)
         if limits.usd_per_hour and price > limits.usd_per_hour:
             excess = price / limits.usd_per_hour - 1

@@ -9,6 +9,7 @@ from dse.certificate.ledger import Certificate
 from dse.objectives import LATENCIES, direction_of, is_metric, latency_of, metric
 from simulator import SLO, Deployment, Pool, Requests, Workload
 from simulator.spec.lengths import Lengths
+from simulator.spec.stages import Service
 
 METRICS: Final = LATENCIES
 """Latencies in words."""
@@ -195,14 +196,23 @@ def clients(pool: Pool) -> str:
 
 
 def extras(pool: Pool) -> list[str]:
-    """Return in words what a pool does beyond plain batching: another queue order, reuse of KV, speculation."""
+    """Return in words what a pool does beyond plain batching: queue order, reuse of KV, speculation, adapters."""
     found = [_ORDERS[pool.batching.order]] if pool.batching.order in _ORDERS else []
     if pool.prefix_cache:
         found.append("prefix cache")
     if pool.speculation:
         source = pool.speculation.draft_model or "prompt lookup"
         found.append(f"{plural(pool.speculation.draft_tokens, 'token')} ahead by {source}")
+    if pool.adapters:
+        behind = f", others in {pool.adapters.memory}" if pool.adapters.memory else ""
+        found.append(f"{plural(pool.adapters.slots, 'adapter')} held{behind}")
     return found
+
+
+def routed(deployment: Deployment) -> str:
+    """Return the rule by which requests pick a client, and the tiers behind the prefix caches."""
+    tiers = [tier.name for tier in deployment.tiers]
+    return " · ".join([spoken(deployment.router), *([f"KV tiers {', '.join(tiers)}"] if tiers else [])])
 
 
 def short(deployment: Deployment) -> str:
@@ -213,7 +223,7 @@ def short(deployment: Deployment) -> str:
 
 
 def row(deployment: Deployment) -> str:
-    """Return a deployment in one short line: hardware, then policy, token budget and batch, then the router."""
+    """Return a deployment in one short line: hardware, batching, router and tiers, then the services around it."""
     rules = []
     for pool in deployment.pools:
         rule = pool.batching
@@ -224,7 +234,16 @@ def row(deployment: Deployment) -> str:
         }
         rules.append(", ".join([limits[pool.role], *extras(pool)]))
     joint = " → " if len(rules) > 1 else ""
-    return f"{short(deployment)} · {joint.join(rules)} · {spoken(deployment.router)}"
+    around = "".join(f" · {served(service)}" for service in deployment.services)
+    return f"{short(deployment)} · {joint.join(rules)} · {routed(deployment)}{around}"
+
+
+def served(service: Service) -> str:
+    """Return the clients of a service stage in a few characters, e.g. ``retrieve 2 × grace, 4 shards, batch 16``."""
+    each = f"{service.devices} {service.device}" if service.devices > 1 else service.device
+    shards = f", {plural(service.shards, 'shard')}" if service.shards else ""
+    wait = f", wait {number(service.max_wait_ms)} ms" if service.max_wait_ms else ""
+    return f"{service.stage} {service.clients} × {each}{shards}, batch {service.max_batch_requests}{wait}"
 
 
 def heading(name: str) -> str:
@@ -261,14 +280,16 @@ def sentence(deployment: Deployment) -> str:
     text = f"{', '.join(said)}: {total} in all. Weights in {first.weights}, KV cache in {first.kv}. "
     text = text[0].upper() + text[1:]
     more = list(dict.fromkeys(extra for pool in deployment.pools for extra in extras(pool)))
+    if deployment.tiers:
+        more.append(f"KV tiers {', '.join(tier.name for tier in deployment.tiers)}")
     return text + f"Requests go to clients by {spoken(deployment.router)}{''.join(f'; {extra}' for extra in more)}."
 
 
 def details(deployment: Deployment) -> str:
-    """Return batching and routing of a deployment in a few words."""
+    """Return batching, routing and tiers of a deployment in a few words."""
     several = len(deployment.pools) > 1
     pools = [f"{pool.name} {batching(pool)}" if several else batching(pool) for pool in deployment.pools]
-    return f"{' · '.join(pools)} · {spoken(deployment.router)} · KV {deployment.pools[0].kv}"
+    return f"{' · '.join(pools)} · {routed(deployment)} · KV {deployment.pools[0].kv}"
 
 
 def lengths_words(lengths: Lengths) -> str:

@@ -233,7 +233,7 @@ class _Drawing:
         steps = " → ".join(["requests", *self.plan.stages, "answers"])
         said.append(f"Stages in order: {steps}.")
         for stage in self.plan.services:
-            own = [where_of(service) for service in self.deployment.services if service.stage == stage.name]
+            own = [where_of(service, stage) for service in self.deployment.services if service.stage == stage.name]
             said.append(f"{stage.name}, {what_of(stage)}: {', '.join(own) or 'no clients'}.")
         if len(self.plan.llm_stages) > 1:
             pools = self.deployment.pools

@@ -48,7 +48,7 @@ def service_card(
         )
         taken += width(said, SMALL) + 3
     parts.append(letters(stage.name, x + PAD, top, kind="d-title", size=TITLE, room=inner - taken - 8, bold=True))
-    told = [what_of(stage), *(where_of(service) for service in services)]
+    told = [what_of(stage), *(where_of(service, stage) for service in services)]
     for text in told:
         for line in lines_of(text, SMALL, inner):
             top += 14
@@ -67,7 +67,6 @@ def what_of(stage: ServiceStage) -> str:
         said.append(str(model))
     if isinstance(stage, RetrieveStage):
         said.append(f"{stage.documents:,} of {scaled(stage.vectors)} vectors")
-        said += [f"{stage.shards:,} shards"] if stage.shards > 1 else []
     return " · ".join(said)
 
 
@@ -79,12 +78,14 @@ def scaled(count: float) -> str:
     return words.number(count)
 
 
-def where_of(service: Service) -> str:
+def where_of(service: Service, stage: ServiceStage) -> str:
     """Return the clients of a service in words."""
+    shards = service.shards_of(stage)
+    spread = f"{words.plural(shards, 'shard')} on " if shards > 1 else ""
     each = f"{service.devices} × {service.device}" if service.devices > 1 else service.device
     wait = f", waiting up to {words.seconds(service.max_wait_ms / 1e3)}" if service.max_wait_ms else ""
     clients = words.plural(service.clients, "client")
-    return f"{clients} of {each} · batches of up to {service.max_batch_requests:,}{wait}"
+    return f"{clients} of {spread}{each} · batches of up to {service.max_batch_requests:,}{wait}"
 
 
 def tiers_card(tiers: Sequence[Tier], x: float, y: float, room: float) -> tuple[str, float]:

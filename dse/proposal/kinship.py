@@ -69,7 +69,8 @@ class Kinship:
 
     @cached_property
     def _but_limits(self) -> Groups:
-        limits = {name for name in self._names if name.rpartition(".")[2] in LIMITS}
+        # A service's largest batch is none of them: nobody noted whether it was ever reached.
+        limits = {f"{pool}.{limit}" for pool in self._screen.pools for limit in LIMITS}
         return Groups(self._codes, self._columns(but={ROUTER, *limits}))
 
     @cached_property

@@ -21,6 +21,7 @@ from dse.spec import Case, StudySpec
 from search_spaces.codes import Codes
 from search_spaces.services import services, services_of
 from simulator import Requests
+from simulator.performance.service_cost import refusal
 from simulator.spec.stages import Service
 
 Booleans = npt.NDArray[np.bool_]
@@ -300,13 +301,14 @@ def _breaks(figures: dict[str, Floats], spec: StudySpec) -> Booleans:
 
 
 def _alternatives(spec: StudySpec, stage: str) -> list[Service]:
-    """Return all services that designs may have for a stage."""
-    fixed = [service for service in spec.services if service.stage == stage]
+    """Return all services that designs may have for a stage and that can run; all if none can, to say why."""
+    found = [service for service in spec.services if service.stage == stage]
     varied = spec.space.services.get(stage)
-    if varied is None:
-        return fixed
-    own = {stage: varied}
-    return fixed + [services_of(design, own)[0] for design in services(own)]
+    if varied is not None:
+        own = {stage: varied}
+        found += [services_of(design, own)[0] for design in services(own)]
+    served = spec.workload.plan.service(stage)
+    return [service for service in found if not refusal(served, service)] or found
 
 
 def _with_others(values: Floats, weights: Floats, others: Floats) -> tuple[Floats, Floats]:

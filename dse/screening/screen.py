@@ -96,7 +96,10 @@ class Screen:
             whole[rows] = part
         whole["busy"] /= np.maximum(whole["accelerators"], 1.0)
         for field, values in zip(FIGURES, self._services.of(codes), strict=True):
-            whole[field] += values
+            if field == "impossible":
+                whole["possible"] &= values == 0
+            else:
+                whole[field] += values
         return whole
 
     def _shares(

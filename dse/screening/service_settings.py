@@ -1,4 +1,4 @@
-"""Services around the LLM that designs choose: what they cost."""
+"""Services around the LLM that designs choose: what they cost, and whether they can run."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from search_spaces.codes import Codes
 from search_spaces.services import ServiceSpace, services_of
 from simulator import catalog
 from simulator.performance.price import service_usd_per_hour
+from simulator.performance.service_cost import refusal
 from simulator.spec.pipeline_plan import PipelinePlan
 from simulator.spec.stages import Service
 
-FIGURES = ("usd_per_hour", "tdp_w", "idle_w")
+FIGURES = ("usd_per_hour", "tdp_w", "idle_w", "impossible")
+"""What is added up over the services of a design; the last counts those that their devices cannot run."""
 
 
 class ServiceSettings:
-    """Price and power of services, those that all designs share and those that each chooses.
+    """Price and power of services, those that all designs share and those that each chooses, and those that cannot be.
 
     Parameters
     ----------
@@ -56,5 +58,10 @@ class ServiceSettings:
         for service in services:
             stage, device = self._plan.service(service.stage), catalog.device(service.device)
             devices = service.devices_in_all(stage)
-            found += [service_usd_per_hour(service, stage), devices * device.tdp_w, devices * device.idle_w]
+            found += [
+                service_usd_per_hour(service, stage),
+                devices * device.tdp_w,
+                devices * device.idle_w,
+                bool(refusal(stage, service)),
+            ]
         return found

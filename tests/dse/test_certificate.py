@@ -252,6 +252,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "workload": {"pipeline": ["prefill", "decode", {"kind": "detokenise"}]},
         "services": [{"stage": "detokenise", "device": "epyc-9654", "clients": 2}],
     },
+    "services that vary": {
+        "workload": {"pipeline": [{"kind": "guard"}, "prefill", "decode"]},
+        "space": {
+            "token_budgets_tokens": [8192, 9000],
+            "max_batches_requests": [64],
+            "services": {"guard": {"devices": ["l4"], "clients": [1], "max_batches_requests": [1, 4, 16]}},
+        },
+        "rate_rps": 6.0,
+    },
     "branches": {"workload": {"pipeline": [{"kind": "reason", "branches": 3, "join": "first"}]}, "requests": 25},
     "two workloads": {"cases": two_cases},
 }

@@ -14,6 +14,7 @@ from dse.screening.design_floors import StudyFloors
 from dse.screening.directions import directions, most_added, reach
 from dse.screening.screen import Screen
 from dse.spec import StudySpec
+from simulator import SpecError
 
 OBJECTIVES = [
     "usd_per_hour",
@@ -73,6 +74,9 @@ GUARDED = [{"kind": "guard", "name": "in"}, "prefill", "decode", {"kind": "detok
 GUARDS = {
     "in": {"devices": ["l4", "epyc-9654"], "clients": [1, 2], "max_batches_requests": [1, 8], "max_waits_ms": [0, 5]}
 }
+INDEX = {"kind": "retrieve", "vectors": 6 * 10**9, "centroids": 10**5, "documents": 5, "tokens_per_document": 100}
+SHARDS = {"retrieve": {"devices": ["xeon-gold-6448y", "epyc-9654"], "clients": [1, 2], "shards": [1, 2, 100_000]}}
+"""One socket of 512 GB does not hold the index of 624 GB, and 100,000 shards have fewer vectors than centroids."""
 DETOKENISE = {"stage": "detokenise", "device": "epyc-9654", "clients": 1}
 LENDING = {"no": None, "yes": {"decode_above_tokens": 0, "prefill_above_tokens": 0}}
 CASES = [
@@ -110,6 +114,10 @@ STUDIES: dict[str, dict[str, Any]] = {
         "space": {"services": GUARDS},
         "workload": {"pipeline": GUARDED},
         "services": [DETOKENISE],
+    },
+    "shards": {
+        "space": {"services": SHARDS},
+        "workload": {"pipeline": [INDEX, "prefill", "decode"]},
     },
     "branches": {"space": {}, "workload": {"pipeline": [{"kind": "reason", "branches": 3, "join": "first"}]}},
     "branches and services": {
@@ -215,6 +223,35 @@ def test_forecasts_depend_on_nothing_but_the_design(name: str) -> None:
         least, breaks = bounds.of(codes[rows], again)
         np.testing.assert_allclose(least, floors[rows], rtol=1e-9)
         np.testing.assert_array_equal(breaks, broken[rows])
+
+
+def test_services_that_cannot_run_are_impossible_designs() -> None:
+    """And no study ends because of them: the precheck says the same of each design, with the reason."""
+    spec = study(**STUDIES["shards"])
+    space, screen = spec.space.space, Screen(spec, build_load(spec)[0])
+    codes = space.sample(300, np.random.default_rng(1), by="choices")
+    forecast = screen.forecast(codes)
+    possible = screen.is_possible(forecast)
+    refused = {"one": 0, "many": 0}
+    for row, given in enumerate(codes):
+        design = space.design_of(given)
+        found = precheck(design, spec)
+        assert possible[row] == (found is None), design
+        small = design["retrieve.device"] == "xeon-gold-6448y" and design["retrieve.shards"] == 1
+        many = design["retrieve.shards"] == 100_000
+        assert found is not None or not (small or many)
+        reason = found.reason if found else ""
+        refused["one"] += "one of 1 holds 624 GB, 1 x xeon-gold-6448y 512 GB" in reason
+        refused["many"] += "one of 100000 has 60000 vectors, fewer than 100000 centroids" in reason
+    assert min(refused.values()) > 10
+    assert possible.sum() > 10
+
+
+def test_a_study_with_services_that_never_can_run_says_why() -> None:
+    spec = study({"services": {"retrieve": {**SHARDS["retrieve"], "shards": [100_000]}}}, STUDIES["shards"]["workload"])
+    load = build_load(spec)
+    with pytest.raises(SpecError, match="fewer shards or centroids"):
+        StudyFloors(Screen(spec, load[0]), load)
 
 
 def test_a_space_of_impossible_designs() -> None:

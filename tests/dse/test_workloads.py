@@ -13,6 +13,7 @@ from dse.report import render_report
 from dse.spec import has_sessions
 from dse.study import run_study
 from simulator import Deployment, SpecError, Workload, build_requests, simulate
+from simulator.spec.stages import Service
 
 from .conftest import SMALL, small
 
@@ -175,6 +176,11 @@ def test_deployments_in_words() -> None:
     cached = Deployment.parse({"pools": [{"model": "llama-3.1-8b", "accelerator": "l40s", "prefix_cache": {}}]})
     assert words.row(cached) == "1 × l40s TP1 · bf16 · chunked 2048/256, prefix cache · join shortest queue"
     assert words.row(plain) == "1 × l40s TP1 · bf16 · chunked 2048/256 · join shortest queue"
+    embed = Service(stage="embed", device="l4", clients=2, devices=4, max_batch_requests=8, max_wait_ms=2.5)
+    retrieve = Service(stage="retrieve", device="grace", shards=4)
+    assert words.row(plain.model_copy(update={"services": (embed, retrieve)})) == (
+        f"{words.row(plain)} · embed 2 × 4 l4, batch 8, wait 2.50 ms · retrieve 1 × grace, 4 shards, batch 32"
+    )
 
 
 def test_workloads_in_words() -> None:
