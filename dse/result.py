@@ -134,7 +134,20 @@ class StudyResult:
         return deployment_of(evaluation.design, self.spec)
 
     def simulate(self, evaluation: Evaluation, case: int = 0) -> Result:
-        """Return the full simulation of a design with one of the study's workloads, as it was evaluated."""
+        """Return the full simulation of a design with one of the study's workloads, as it was evaluated.
+
+        Parameters
+        ----------
+        evaluation
+            Of a design of the study.
+        case
+            Place of the workload, from 0.
+
+        Raises
+        ------
+        SpecError
+            If the design cannot be simulated.
+        """
         plan = self.spec.cases[case].workload.plan
         return simulate(self.deployment(evaluation), self.load[case], plan=plan)
 

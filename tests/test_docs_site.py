@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import html
 import importlib
+import inspect
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from html.parser import HTMLParser
 from pathlib import Path
@@ -22,13 +23,21 @@ from pydantic import BaseModel
 from dse.family import FamilySpec
 from dse.objectives import METRICS
 from dse.samplers import SAMPLERS
-from simulator import Deployment, Workload, catalog
+from simulator import Deployment, Workload, catalog, simulate
 from tests.service.served import Served
 
 ROOT: Final = Path(__file__).parents[1]
 DOCS: Final = ROOT / "docs"
 ADDRESS: Final = "http://127.0.0.1:8000"
 BLOCK: Final = re.compile(r"(?:^<!-- ([\w :.-]+) -->\n)?^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+ROOMS: Final = [
+    room
+    for page in sorted((DOCS / "reference" / "python").glob("*.md"))
+    for room in re.findall(r"^::: ([\w.]+)$", page.read_text(), re.MULTILINE)
+    if (ROOT / room.replace(".", "/") / "__init__.py").exists()
+]
+"""Packages whose public names have a page."""
+
 HOW_TO: Final = sorted(page.name for page in (DOCS / "how-to").glob("*.md") if "<!-- runs -->" in page.read_text())
 
 
@@ -154,6 +163,47 @@ def test_every_choice_is_listed(hooks: dict[str, ModuleType]) -> None:
         assert len(widths) == 1, made.__name__
 
 
+# What is described of the Python functions
+
+
+def public_functions() -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Yield every function and method that a package offers."""
+    for room in ROOMS:
+        package = importlib.import_module(room)
+        for name in getattr(package, "__all__", ()):
+            offered = getattr(package, name)
+            if inspect.isfunction(offered):
+                yield f"{room}.{name}", offered
+            elif inspect.isclass(offered):
+                for method, raw in vars(offered).items():
+                    function = getattr(raw, "__func__", raw)
+                    if inspect.isfunction(function) and not method.startswith("_"):
+                        yield f"{room}.{name}.{method}", function
+
+
+def lacking(function: Callable[..., Any]) -> list[str]:
+    """Return what the docstring of a function does not say: parameters, if there are several, and errors it raises."""
+    said = inspect.getdoc(function) or ""
+    parameters = [name for name in inspect.signature(function).parameters if name not in ("self", "cls")]
+    lines = "\n".join(re.findall(r"^[\w*, ]+$", said.partition("Parameters\n---")[2], re.MULTILINE))
+    lost = [name for name in parameters if len(parameters) > 1 and not re.search(rf"\b{name}\b", lines)]
+    if "raise SpecError" in inspect.getsource(function) and "Raises\n---" not in said:
+        lost.append("errors")
+    return lost if said else ["everything"]
+
+
+def test_docstrings_say_parameters_and_errors() -> None:
+    found = dict(public_functions())
+    assert len(found) > 100
+    assert {
+        "simulator.simulate",
+        "dse.run_study",
+        "search_spaces.Space.sample",
+        "dse.capacity.capacity_of",
+    } <= found.keys()
+    assert not {name: lost for name, function in found.items() if (lost := lacking(function))}
+
+
 # What is built
 
 
@@ -221,6 +271,17 @@ def test_generated_pages_are_filled(site: Path) -> None:
     assert 'id="simulator.simulate"' in (site / "reference" / "python" / "simulator.html").read_text(encoding="utf-8")
 
 
+def test_every_public_name_has_an_entry(site: Path) -> None:
+    """Functions that are called like the module that they are in have an entry under the name of both."""
+    ids = set[str]().union(*(read(page).ids for page in (site / "reference" / "python").glob("*.html")))
+    for room in ROOMS:
+        package = importlib.import_module(room)
+        for name in getattr(package, "__all__", ()):
+            offered = getattr(package, name)
+            if callable(offered) and hasattr(offered, "__module__") and offered.__module__ != "typing":
+                assert {f"{room}.{name}", f"{offered.__module__}.{name}"} & ids, f"{room}.{name}"
+
+
 # What runs
 
 
@@ -286,6 +347,14 @@ def test_the_tutorial_runs(tmp_path: Path) -> None:
         assert row[-2:] == [price, each]
 
 
+def test_the_overview_runs(tmp_path: Path) -> None:
+    """Formulas worked out by hand give what the command says of the same step."""
+    printed = "\n".join(output for _, output in run_blocks(DOCS / "how-it-works.md", tmp_path))
+    for operator, short in (("down", "down"), ("attention of decodes", "attention")):
+        (by_hand,) = re.findall(rf"^{short}: .* a layer, ([\d.]+) ms$", printed, re.MULTILINE)
+        assert by_hand in re.findall(rf"^ *{operator} +([\d.]+) ms", printed, re.MULTILINE)
+
+
 @pytest.mark.parametrize("name", HOW_TO)
 def test_how_to_runs(name: str, tmp_path: Path) -> None:
     (tmp_path / "docs").symlink_to(DOCS)
@@ -298,3 +367,98 @@ def test_the_extras_of_the_tutorial_exist() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     (named,) = re.findall(r"pip install -q '\.\[([\w,]+)\]'", (DOCS / "tutorial.md").read_text())
     assert set(named.split(",")) <= extras.keys()
+
+
+# The notebook
+
+
+@pytest.fixture(scope="module")
+def notebooks(hooks: dict[str, ModuleType]) -> ModuleType:
+    """What runs the notebooks of the site."""
+    del hooks
+    pytest.importorskip("nbclient", reason="Jupyter is not installed (extra docs)")
+    return importlib.import_module("notebooks")
+
+
+def test_the_notebook_shows_what_came_out(site: Path) -> None:
+    """The build has run it; a check that fails would have ended the build."""
+    import nbformat
+
+    shown = (site / "walkthrough.html").read_text(encoding="utf-8")
+    assert shown.count('class="output"') >= 10  # tables
+    assert shown.count("output highlight") + shown.count("text output") >= 5  # what was printed
+    pictures = [link for link in read(site / "walkthrough.html").loaded if link.endswith(".svg")]
+    assert len(pictures) == 2
+    assert "Traceback" not in shown
+    assert "assert " not in shown
+    notebook = nbformat.read(site / "walkthrough.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert len(cells) >= 15
+    assert all(cell.execution_count for cell in cells)
+    assert "walkthrough.ipynb" in read(site / "walkthrough.html").links
+
+
+def test_sentences_of_the_notebook_are_checked() -> None:
+    sections = re.split(r"^## ", (DOCS / "walkthrough.md").read_text(), flags=re.MULTILINE)[2:]
+    unchecked = [section.split("\n")[0] for section in sections if 'tags=["check"]' not in section]
+    assert not unchecked
+
+
+def test_a_wrong_sentence_ends_the_build(notebooks: ModuleType) -> None:
+    from nbclient.exceptions import CellExecutionError
+
+    page = "---\njupyter:\n  kernelspec: {{display_name: P, language: python, name: python3}}\n---\n\n{}"
+    cells = (
+        '```python\nx = 6 * 7\nx\n```\n\nForty-two, [see](other.md).\n\n```python tags=["check"]\nassert x == {}\n```\n'
+    )
+    notebook = notebooks.executed(page.format(cells.format(42)))
+    text, pictures = notebooks.shown(notebook, "page")
+    assert "```{ .text .output }\n42\n```" in text
+    assert "assert" not in text
+    assert not pictures
+    assert "other.md" not in notebooks.to_download(notebook)
+    with pytest.raises(CellExecutionError, match="AssertionError"):
+        notebooks.executed(page.format(cells.format(43)))
+
+
+# What is said of accuracy and limits
+
+
+def test_accuracy_in_short_is_that_of_the_rows() -> None:
+    """The first table of the page holds the largest error of each data set of the second."""
+    page = (DOCS / "fidelity.md").read_text()
+    short, rows = page.split("## In short")[1].split("## Seen by the fit")[0].split("## Not seen by the fit")
+    worst: dict[str, dict[str, float]] = {}
+    for data, result in re.findall(r"^\| (.+?) \| .+ \| (.*\*\*.*) \|$", rows, re.MULTILINE):
+        found = worst.setdefault(data, {})
+        for metric, error in re.findall(r"(?:^|; )([^*;]+?) \*\*([\d.]+) %\*\*", result):
+            found[metric] = max(float(error), found.get(metric, 0.0))
+    lines = re.findall(r"^\| (.+) \| (\d\S*|–) \| (\d\S*|–) \| (\d\S*|–) \| (.*)\|$", short, re.MULTILINE)
+    assert [line[0] for line in lines] == list(worst)
+    for data, *means, other in lines:
+        for metric, shown in zip(("TTFT mean", "TPOT mean", "E2E mean"), means, strict=True):
+            assert shown == (f"{worst[data][metric]:.1f}" if metric in worst[data] else "–"), data
+        for metric, shown in re.findall(r"([a-zA-Z ]+?) ([\d.]+)(?:, |\s*$)", other):
+            assert float(shown) == worst[data][metric]
+
+
+def one_request(tokens: int, **pool: Any) -> Any:
+    """Return the outcome of some requests of a length on a single accelerator."""
+    deployment = Deployment.parse({"pools": [{"accelerator": "h200-sxm", **pool}]})
+    lengths = {
+        "prompt": {"distribution": "constant", "tokens": tokens},
+        "output": {"distribution": "constant", "tokens": 5},
+    }
+    load = {"requests": 3, "arrivals": {"process": "constant", "rate_rps": 0.1}, "lengths": lengths}
+    return simulate(deployment, Workload.parse(load))
+
+
+def test_limits_are_what_happens() -> None:
+    """What the page of limits says is left out, tried."""
+    # Context windows.
+    longest = catalog.model("llama-2-7b").max_context_tokens
+    assert one_request(3 * longest, model="llama-2-7b").rejected == 0
+    # Quality, and lengths that react to it.
+    answers = [one_request(500, model="llama-3.1-8b", weights=weights).output_tokens for weights in ("bf16", "fp4")]
+    assert answers[0] == answers[1]

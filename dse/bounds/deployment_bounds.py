@@ -233,7 +233,15 @@ class Bounds:
                 yield from machine.latencies_s(values, longer_than_s, late)
 
     def percentile_s(self, metric: LatencyMetric, percent: float) -> float:
-        """Return a bound from below on a percentile of a latency, seconds; NaN if no request has it."""
+        """Return a bound from below on a percentile of a latency, seconds; NaN if no request has it.
+
+        Parameters
+        ----------
+        metric
+            ``ttft``, ``tpot``, ``itl``, ``e2e`` or ``session``.
+        percent
+            From 0 to 100.
+        """
         key = (metric, percent)
         if key not in self._percentiles:
             self._percentiles[key] = self._percentile_s(metric, percent) * (1 - SLACK)

@@ -291,7 +291,13 @@ class PoolFloor:
         return int(max(1, min(self.client.max_batch, allowed)))
 
     def prices(self, prompts: bool, decodes: bool) -> Prices:
-        """Return the prices of work that bound best the time of all prompts, all decodes, or both together."""
+        """Return the prices of work that bound best the time of all prompts, all decodes, or both together.
+
+        Parameters
+        ----------
+        prompts, decodes
+            Whether the time of that work counts.
+        """
         lengths, held = self.lengths, np.maximum(self._block_decodes, 0.0)
         return best_prices(
             self.steps,

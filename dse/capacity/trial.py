@@ -147,6 +147,17 @@ class Trial:
 def attempt(deployment: Deployment, load: Load, rate_rps: float, slos: Sequence[SLO]) -> tuple[Trial, Result | None]:
     """Simulate a deployment at a rate and judge it, as the module says.
 
+    Parameters
+    ----------
+    deployment
+        Pools, services, routers.
+    load
+        What arrives, with its passes.
+    rate_rps
+        Requests (sessions) a second to squeeze or stretch it to.
+    slos
+        Promises that must hold.
+
     Returns
     -------
     tuple

@@ -93,6 +93,15 @@ def _standard_error(shares: Floats) -> float:
 def slo_interval(result: Result, slo: SLO, confidence: float = 0.95) -> Interval:
     """Return what a run reached of an SLO's percentile, with its interval, seconds.
 
+    Parameters
+    ----------
+    result
+        A simulation.
+    slo
+        Names the latency and the percentile; its limit has no influence.
+    confidence
+        How often such intervals hold the true value, between 0 and 1.
+
     Raises
     ------
     ValueError

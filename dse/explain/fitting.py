@@ -70,7 +70,20 @@ class FitRequest:
                 raise SpecError(f"--{name.replace('_', '-')}: must be at least {least}, given {value}")
 
     def pool(self, gpu: str, tp: int) -> Pool:
-        """Return one client on so many accelerators."""
+        """Return one client of ``tp`` accelerators.
+
+        Parameters
+        ----------
+        gpu
+            Catalogued accelerator.
+        tp
+            Tensor parallelism.
+
+        Raises
+        ------
+        SpecError
+            If a pool cannot be so.
+        """
         described: dict[str, Any] = {"model": self.model, "accelerator": gpu, "tp": tp}
         described |= {"weights": self.weights, "kv": self.kv}
         if self.max_batch is not None:

@@ -129,6 +129,13 @@ def first_failure(result: StudyResult, evaluation: Evaluation) -> FirstFailure:
     as the study does: a queue that grows but breaks nothing before the last request is not seen. ``dse capacity`` finds
     the rate that is sustained for good.
 
+    Parameters
+    ----------
+    result
+        The study it is from.
+    evaluation
+        A feasible design, e.g. ``result.recommended``.
+
     Raises
     ------
     SpecError

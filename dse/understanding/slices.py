@@ -33,6 +33,13 @@ def values_of(result: StudyResult, name: str) -> tuple[Value, ...]:
 def slices(result: StudyResult, dimension: str) -> pd.DataFrame:
     """Return what designs with each value of a dimension reach, without any simulation.
 
+    Parameters
+    ----------
+    result
+        Of a study.
+    dimension
+        Name of a dimension of its space, e.g. ``main.tp``.
+
     Returns
     -------
     pandas.DataFrame
@@ -64,6 +71,15 @@ def slices(result: StudyResult, dimension: str) -> pd.DataFrame:
 
 def pair_slices(result: StudyResult, first: str, second: str, objective: str) -> pd.DataFrame:
     """Return the best of an objective that feasible designs reach with each pair of values, without any simulation.
+
+    Parameters
+    ----------
+    result
+        Of a study.
+    first, second
+        Names of two dimensions of its space.
+    objective
+        One of the study's; the values are in its unit.
 
     Returns
     -------

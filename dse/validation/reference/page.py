@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from dse.validation.reference.row import Finding, Options, Row
+from dse.validation.reference.row import Finding, Options, Row, metric_name
 from simulator.errors import SpecError
 
 HEAD: Final = """# How far predictions can be trusted
@@ -15,6 +15,20 @@ Written by `python -m dse.validation.reference DIR -o docs/fidelity.md`, where D
 Errors are medians of absolute percentage errors over runs (or single measurements), with their 90th percentile and the
 median of signed errors (bias: above 0 the simulator says more than was measured). Those of single operators and
 collectives are in [cost-model.md](cost-model.md).
+"""
+
+SHORT: Final = """## In short
+
+Median absolute errors of what no fit had seen, in percent; of several fits to the same data the worst. All metrics,
+with bias and worst cases, stand below.
+"""
+
+SHORT_METRICS: Final = ("ttft_mean_s", "tpot_mean_s", "e2e_mean_s")
+"""Columns of the short table; what has none of them is shown with the name of its metric."""
+
+SILENT: Final = """Nothing here says how well routers, tiers, speculation, adapters, several stages together, or other
+accelerators than those named are predicted: no measurements of them were at hand.
+[What is not modelled](limits.md) says which way errors go. Judge by [your own runs](validation.md).
 """
 
 TITLES: Final = {
@@ -65,7 +79,7 @@ def study(
 
 def render(findings: Sequence[Finding], absent: dict[str, str]) -> str:
     """Return the page; the same findings give the same text."""
-    parts = [HEAD]
+    parts = [HEAD, *in_short(findings)]
     for kind, title in TITLES.items():
         some = [finding for finding in findings if finding.kind == kind]
         if not some:
@@ -84,6 +98,28 @@ def render(findings: Sequence[Finding], absent: dict[str, str]) -> str:
         parts += [f"- {name}: {lacking}" for name, lacking in absent.items()]
         parts.append("")
     return "\n".join(parts).rstrip() + "\n"
+
+
+def in_short(findings: Sequence[Finding]) -> list[str]:
+    """Return the lines of the summary: a row for each data set that a fit had not seen; none if there is none."""
+    worst: dict[str, dict[str, float]] = {}
+    for each in findings:
+        if each.kind == "validation":
+            row = worst.setdefault(each.data, {})
+            for metric, error in each.medians.items():
+                row[metric] = max(error, row.get(metric, 0.0))
+    if not worst:
+        return []
+    lines = [SHORT, f"| data | {' | '.join(map(metric_name, SHORT_METRICS))} | other |", "|---|---:|---:|---:|---|"]
+    for data, found in worst.items():
+        cells = [f"{found[metric]:.1f}" if metric in found else "–" for metric in SHORT_METRICS]
+        other = "" if any(metric in found for metric in SHORT_METRICS) else _others(found)
+        lines.append(f"| {_cell(data)} | {' | '.join(cells)} | {other} |")
+    return [*lines, "", SILENT]
+
+
+def _others(found: dict[str, float]) -> str:
+    return ", ".join(f"{metric_name(metric)} {error:.1f}" for metric, error in found.items())
 
 
 def _cell(text: str) -> str:

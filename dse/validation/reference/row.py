@@ -48,10 +48,16 @@ class Finding:
     why: str = ""
 
     @property
+    def medians(self) -> dict[str, float]:
+        """Median absolute error of each metric, percent."""
+        found = errors(self.frame).to_dict("records")
+        return {str(row["metric"]): float(row["median_ape"]) for row in found}
+
+    @property
     def kept(self) -> bool:
         """Whether all bars are kept."""
-        found = errors(self.frame).set_index("metric")["median_ape"].to_dict()
-        return all(float(found.get(metric, float("inf"))) <= bar for metric, bar in self.bars.items())
+        found = self.medians
+        return all(found.get(metric, float("inf")) <= bar for metric, bar in self.bars.items())
 
     @property
     def bar(self) -> str:
