@@ -218,3 +218,5 @@ def _show_table(given: FamilyTable) -> None:
         mark, style = ("→", "bold") if place == given.marked else ("", None)
         table.add_row(mark, *map(escape, cells), style=style)
     out.print(table)
+    if given.note:
+        out.print(given.note, style="dim", markup=False, soft_wrap=True)

@@ -23,7 +23,10 @@ def answer_markdown(answer: Answer) -> str:
             blocks.append(f"{nothing_feasible(front)}.")
             continue
         table = front_table(answer, front)
-        blocks += [f"**{table.title}**", _table(table), f"→ recommended: {row(front.recommended.deployment)}"]
+        blocks += [f"**{table.title}**", _table(table)]
+        if table.note:
+            blocks.append(f"{table.note[0].upper()}{table.note[1:]}.")
+        blocks.append(f"→ recommended: {row(front.recommended.deployment)}")
     return "\n\n".join(blocks)
 
 

@@ -94,12 +94,13 @@ def _front(answer: Answer, place: int, front: ScenarioFront, payload: dict[str, 
     if shown.marked is not None:
         best = rows[shown.marked][0]
         rows[shown.marked][0] = Cell(f'{best.html} <span class="badge">recommended</span>')
+    note = f'<p class="note">{escape(shown.note)}</p>' if shown.note else ""
     drawn = ""
     if len(answer.family.objectives) > 1:
         payload["figures"][key] = _figure(answer, front)
         about = f"{title}: the front of each member by the first two objectives; the table holds the values"
         drawn = plot(key, about, "Star: recommended. Lines: the front of each member alone.", height=HEIGHT)
-    return key, title, f"<h2>{escape(title)}</h2>{drawn}{table(shown.title, shown.head, rows)}"
+    return key, title, f"<h2>{escape(title)}</h2>{drawn}{table(shown.title, shown.head, rows, quiet=True)}{note}"
 
 
 def _figure(answer: Answer, front: ScenarioFront) -> dict[str, Any]:

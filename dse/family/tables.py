@@ -36,6 +36,8 @@ class Table:
         Places of the columns that hold numbers.
     marked
         Place of the recommended row; None if there is none.
+    note
+        What is true of all rows; may be empty.
     """
 
     title: str
@@ -43,6 +45,7 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     numbers: frozenset[int]
     marked: int | None = None
+    note: str = ""
 
 
 def members_table(answer: Answer) -> Table:
@@ -72,7 +75,7 @@ def front_table(answer: Answer, front: ScenarioFront) -> Table:
     objectives, several = answer.family.objectives, bool(answer.family.alternatives)
     knee = front.designs.index(front.recommended) if front.recommended else 0
     shown = [front.designs[place] for place in evenly(len(front.designs), ROWS, knee)]
-    choices = _differing(shown)
+    choices, same = _further_choices(shown)
     head = [*(("alternative",) if several else ()), "clients", *map(heading, objectives), "limited by"]
     rows = []
     for design, differs in zip(shown, choices, strict=True):
@@ -92,30 +95,40 @@ def front_table(answer: Answer, front: ScenarioFront) -> Table:
     title = "Pareto front" + (f" of {front.scenario}" if front.scenario else "")
     title += " over all alternatives" if several else ""
     marked = shown.index(front.recommended) if front.recommended else None
-    return Table(title, tuple(head), tuple(rows), frozenset(range(first, first + len(objectives))), marked)
+    note = f"the same in all: {same}" if same else ""
+    return Table(title, tuple(head), tuple(rows), frozenset(range(first, first + len(objectives))), marked, note)
 
 
-def _differing(shown: Sequence[FrontDesign]) -> list[str]:
-    """Return for each design, in words, its choices that are not the same in all designs and that nobody sees yet."""
+def _further_choices(shown: Sequence[FrontDesign]) -> tuple[list[str], str]:
+    """Return in words, of the choices that the hardware does not show: each design's own, and those of all designs.
+
+    A choice that is active in some designs only and the same in all of them tells nothing of either kind.
+    """
     designs = [design.evaluation.design for design in shown]
     services = {stage for design in shown for stage in design.found.member.spec.space.services}
 
     def is_seen(name: str) -> bool:
         return name.rpartition(".")[2] in SEEN and name.partition(".")[0] not in services
 
-    telling = [
-        name
-        for name in dict.fromkeys(name for design in designs for name in design if not is_seen(name))
-        if len({design[name] for design in designs if name in design}) > 1
-    ]
-    return [", ".join(_choice(name, design) for name in telling if name in design) for design in designs]
+    names = list(dict.fromkeys(name for design in designs for name in design if not is_seen(name)))
+    values = {name: {design[name] for design in designs if name in design} for name in names}
+    telling = [name for name in names if len(values[name]) > 1]
+    same = [name for name in names if len(values[name]) == 1 and all(name in design for design in designs)]
+    own = [", ".join(_choice(name, design) for name in telling if name in design) for design in designs]
+    return own, ", ".join(_choice(name, designs[0]) for name in same if _is_open(name, shown))
+
+
+def _is_open(name: str, shown: Sequence[FrontDesign]) -> bool:
+    """Return whether a space had more than one value to choose from."""
+    spaces = {id(design.found): design.found.member.spec.space.space for design in shown}
+    return any(len(each.values) > 1 for space in spaces.values() for each in space.dimensions if each.name == name)
 
 
 def _choice(name: str, design: Design) -> str:
     said = name.removeprefix("main.")
     for unit in UNITS:
         said = said.removesuffix(unit)
-    return f"{spoken(said)} {spoken(str(design[name]))}"
+    return f"{spoken(said.replace('.', ' '))} {spoken(str(design[name]))}"
 
 
 def nothing_feasible(front: ScenarioFront) -> str:
