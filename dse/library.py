@@ -56,7 +56,7 @@ def load_study(name_or_path: str | Path) -> StudySpec:
     Parameters
     ----------
     name_or_path
-        Of a family of studies also the label of the member: ``agents/long-waits/keep``, ``mine.yaml/keep``.
+        Of a family of studies also the label of the member: ``agents/3min/keep``, ``mine.yaml/keep``.
 
     Raises
     ------

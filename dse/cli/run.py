@@ -62,7 +62,7 @@ def run(
 
         dse run agents
 
-        dse run agents/long-waits/drop
+        dse run agents/3min/drop
 
         dse run chat --trace requests.csv --rate 20
 
