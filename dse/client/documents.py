@@ -42,7 +42,7 @@ def plain(document: Document, kind: str) -> dict[str, Any]:
 
 
 def is_name(document: Document) -> bool:
-    """Return whether a document is the name of something shipped, perhaps of a member of a family: ``agents/3min/drop``."""
+    """Return whether a document is the name of something shipped, e.g. of a family's member ``agents/3min/drop``."""
     return isinstance(document, str) and "\n" not in document and not document.endswith((".yaml", ".yml"))
 
 

