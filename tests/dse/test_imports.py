@@ -85,7 +85,10 @@ def differences(deployment: Deployment, engine: str) -> list[str]:
 @settings(max_examples=120, deadline=None)
 @given(shipped_designs(), st.sampled_from(["vllm", "sglang"]))
 def test_designs_of_shipped_studies_come_back_from_their_commands(deployment: Deployment, engine: str) -> None:
-    assert not differences(deployment, engine)
+    # Every model has commands of its own, and comes back as a deployment of its own.
+    for stage in {pool.stage for pool in deployment.pools}:
+        pools = tuple(pool for pool in deployment.pools if pool.stage == stage)
+        assert not differences(deployment.model_copy(update={"pools": pools}), engine)
 
 
 @settings(max_examples=150, deadline=None)
@@ -99,7 +102,7 @@ def test_any_pool_comes_back_from_its_command(deployment: Deployment, engine: st
 def test_what_came_back_from_vllm_is_the_same_design(deployment: Deployment) -> None:
     """Every study whose space vLLM can express: the imported deployment is the design that was exported."""
     pools = deployment.pools
-    if any(pool.batching.policy == "static" for pool in pools):
+    if len({pool.stage for pool in pools}) > 1 or any(pool.batching.policy == "static" for pool in pools):
         return
     lines = [engine_command(pool, Account(deployment), "vllm").line() for pool in deployment.pools]
     found = import_engine(
