@@ -53,7 +53,7 @@ class BreakEven:
 def break_evens(chosen: Chosen) -> tuple[BreakEven, ...]:
     """Return the break-even prices of the accelerators that feasible designs use, without any simulation.
 
-    None if prices do not matter, or :data:`MOST_ONE_BY_ONE` designs and more had to be looked at one by one.
+    Empty if prices do not matter, or :data:`MOST_ONE_BY_ONE` designs and more would have to be looked at one by one.
 
     Raises
     ------

@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dse import StudyResult
+from dse import StudyResult, run_study
 from dse.certificate.ledger import Certificate, Status
 from dse.confidence import Replications, Sureness, confirm
+from dse.family import Answer, Found
+from dse.family.folder import save_answer
 from dse.report import render_report
 from tests.chromium import launched, needs_browser
 
+from .test_family import family
 from .test_report import CASES, payload, resolved, study
 
 if TYPE_CHECKING:
@@ -165,6 +168,28 @@ def test_csv_holds_the_values_of_the_figure(browser: Browser, path: Path) -> Non
             assert head[3] == "from"
             assert [float(row[3]) for row in rows] == [start for trace in traces for start in trace["base"]]
     reader.close(path)
+
+
+def test_page_of_a_family(browser: Browser, tmp_path: Path) -> None:
+    """A figure and a table for each scenario, wide and on a telephone; links lead to the members' reports."""
+    asked = family()
+    founds = tuple(Found(member, run_study(member.spec, jobs=1)) for member in asked.members)
+    save_answer(Answer(asked, founds), tmp_path)
+    path = tmp_path / "report.html"
+    for viewport in ({"width": 1280, "height": 900}, NARROW):
+        reader = Reader(browser, path, viewport=viewport)
+        page = reader.page
+        assert page.locator(".plot .main-svg").first.is_visible()
+        assert page.locator(".plot").count() == page.locator(".plot + a.csv").count() == len(asked.scenarios)
+        beyond = CUT.replace("!node.closest(", "!node.closest('.scroll, .plot, pre') && !node.closest(")
+        assert page.evaluate(beyond, viewport["width"]) == []
+        targets = [link.get_attribute("href") for link in page.locator("#members td a").all()]
+        assert targets == [f"{member.label}/report.html" for member in asked.members]
+        with page.expect_download() as download:
+            page.locator(".plot + a.csv").first.click()
+        rows = list(csv.reader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8"))))
+        assert {row[0] for row in rows[1:]} == {"short", "long", "recommended"}
+        reader.close(path)
 
 
 def test_csv_works_in_the_sandbox_of_the_service(browser: Browser, files: dict[str, Path], tmp_path: Path) -> None:
