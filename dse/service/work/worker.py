@@ -32,6 +32,8 @@ LOOK_S: Final = 1.0
 """Seconds between two looks into the database: for work, or for what a person asked."""
 STOP_S: Final = 60.0
 """Seconds that a runner may take to stop; then it is killed, and what finished is kept."""
+WRITTEN: Final = "written"
+"""Why a runner is waited for that has written its outcome."""
 BEATS: Final = 3
 """Signs of life for each time after which a worker counts as gone."""
 
@@ -174,7 +176,13 @@ class _Worker:
         )
 
     def _watch(self, lease: Lease, runner: RunnerProcess) -> str | None:
-        """Wait for the end of a runner; return why it was to stop, '' if it was not, None if the lease is lost."""
+        """Wait for the end of a runner.
+
+        Returns
+        -------
+        str or None
+            Why it was to stop, ``''`` if it was not; ``WRITTEN`` if the outcome is there; None if the lease is lost.
+        """
         lease_s, limit_s = self._settings.lease_s, self._settings.limits.study_s
         deadline = time.monotonic() + limit_s - lease.running_s
         why = ""
@@ -193,9 +201,9 @@ class _Worker:
             if answer is None:
                 if not self._tried(lambda: self._studies.settled(lease), False):
                     return None
-                # It has written the outcome, and is about to end.
+                # It has written the outcome, and is about to end; if it takes long, nothing is lost with it.
                 self._pause(STOP_S, lambda: runner.code is not None)
-                return why
+                return WRITTEN
             if not why:
                 why = "limit" if now >= deadline else answer or ("end" if self._ends else "")
                 kill_s = now + STOP_S
@@ -211,7 +219,7 @@ class _Worker:
         extra = {"study": lease.study, "worker": self._id, "code": runner.code}
         limits = self._settings.limits
         state: str | None = "ended"
-        if runner.code == SETTLED:
+        if runner.code == SETTLED or asked == WRITTEN:
             pass
         elif asked == "limit":
             state = self._fail(
