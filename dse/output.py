@@ -188,7 +188,7 @@ def to_json(result: StudyResult) -> dict[str, Any]:
         "interrupted": result.interrupted,
         "requests": [
             {"count": len(each), "fingerprint": each.fingerprint(), "trace_sha256": trace_sha256(case.workload)}
-            for case, each in zip(result.spec.cases, result.load, strict=False)
+            for case, each in zip(result.spec.cases, result.load, strict=True)
         ],
         "sureness": result.sureness.to_json() if result.sureness else None,
         "certificate": result.certificate.to_json() if result.certificate else None,

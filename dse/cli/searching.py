@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import typer
 
@@ -155,6 +156,6 @@ def _of_one(spec: StudySpec, result: StudyResult) -> Answer:
     return Answer(family, (Found(Member("", "", spec), result),))
 
 
-def _stopped(name: str, folder: Path) -> None:
+def _stopped(name: str, folder: Path) -> NoReturn:
     err.print(f"stopped; go on with: dse run {name} --out {folder} --resume", soft_wrap=True)
     raise typer.Exit(INTERRUPTED)

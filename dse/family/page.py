@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from dse import words
-from dse.family.answer import Answer, FrontDesign, ScenarioFront
+from dse.family.answer import Answer, Found, FrontDesign, ScenarioFront
 from dse.family.tables import Table, front_table, members_table, nothing_feasible, recommendation
 from dse.library import family_names, load_family
 from dse.report.document import Section, document, facts, plot, version_of
@@ -48,7 +48,7 @@ def render_family(answer: Answer) -> str:
             ("Model", ", ".join(models)),
             *((title.capitalize(), ", ".join(labels)) for title, labels in kinds.items() if labels),
             ("Objectives", ", ".join(words.label(name) for name in family.objectives)),
-            ("Promises", "; ".join(map(words.slo_words, family.slos)) or "none"),
+            ("Promises", _promises(answer.founds) or "not the same in all members"),
         ]
     )
     return document(
@@ -60,6 +60,12 @@ def render_family(answer: Answer) -> str:
         sections=sections,
         payload=payload,
     )
+
+
+def _promises(founds: Sequence[Found]) -> str:
+    """Return the SLOs of some members in words; empty if they are not the same in all."""
+    given = {found.member.spec.slos for found in founds}
+    return ("; ".join(map(words.slo_words, given.pop())) or "none") if len(given) == 1 else ""
 
 
 def _short(answer: Answer) -> str:
@@ -76,7 +82,7 @@ def _members(answer: Answer) -> str:
     shown = members_table(answer)
     links = [f"{found.member.label}/report.html" for found in answer.founds]
     rows = [[*_cells(shown, place), Cell(f'<a href="{escape(link)}">report</a>')] for place, link in enumerate(links)]
-    return f"<h2>Members</h2>{table(shown.title, (*shown.head, 'In full'), rows)}"
+    return f"<h2>Members</h2>{table(shown.title, (*shown.head, 'In full'), rows, quiet=True)}"
 
 
 def _cells(shown: Table, place: int) -> list[Cell]:
@@ -85,10 +91,14 @@ def _cells(shown: Table, place: int) -> list[Cell]:
 
 def _front(answer: Answer, place: int, front: ScenarioFront, payload: dict[str, Any]) -> Section:
     """Return the card of a scenario: its front drawn and as a table."""
+    own = [found for found in answer.founds if found.member.scenario == front.scenario]
+    # Where the head of the page says the promises of all members, they need not be said again.
+    promised = "" if _promises(answer.founds) else _promises(own)
+    about_it = f'<p class="note">{escape(f"Promised: {promised}.")}</p>' if promised else ""
     key = f"front-{place}"
     title = f"Front{f' of {front.scenario}' if front.scenario else ''}"
     if front.recommended is None:
-        return key, title, f"<h2>{escape(title)}</h2><p>{escape(nothing_feasible(front))}.</p>"
+        return key, title, f"<h2>{escape(title)}</h2>{about_it}<p>{escape(nothing_feasible(front))}.</p>"
     shown = front_table(answer, front)
     rows = [_cells(shown, row) for row in range(len(shown.rows))]
     if shown.marked is not None:
@@ -100,7 +110,11 @@ def _front(answer: Answer, place: int, front: ScenarioFront, payload: dict[str, 
         payload["figures"][key] = _figure(answer, front)
         about = f"{title}: the front of each member by the first two objectives; the table holds the values"
         drawn = plot(key, about, "Star: recommended. Lines: the front of each member alone.", height=HEIGHT)
-    return key, title, f"<h2>{escape(title)}</h2>{drawn}{table(shown.title, shown.head, rows, quiet=True)}{note}"
+    return (
+        key,
+        title,
+        f"<h2>{escape(title)}</h2>{about_it}{drawn}{table(shown.title, shown.head, rows, quiet=True)}{note}",
+    )
 
 
 def _figure(answer: Answer, front: ScenarioFront) -> dict[str, Any]:

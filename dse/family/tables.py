@@ -137,7 +137,7 @@ def nothing_feasible(front: ScenarioFront) -> str:
 
 
 def recommendation(answer: Answer, front: ScenarioFront) -> str:
-    """Return the recommendation for a scenario in a sentence; for each objective how far the best of it is away."""
+    """Return the recommendation for a scenario in a sentence, with what it reaches of each objective."""
     best = front.recommended
     if best is None:
         return nothing_feasible(front)

@@ -109,6 +109,24 @@ def test_page_leads_to_the_members(answer: Answer) -> None:
     assert "http://" not in page.split("<script")[0]
 
 
+def test_page_says_what_each_scenario_promises(answer: Answer) -> None:
+    promise = {"metric": "ttft", "percentile": 90, "limit_s": 5.0}
+    asked = family(
+        slos=[promise],
+        scenarios={"slow": {}, "fast": {"workload.arrivals.rate_rps": 16.0, "slos.0.limit_s": 7.0}},
+        alternatives=None,
+    )
+    page = render_family(
+        Answer(asked, tuple(Found(member, run_study(member.spec, jobs=1)) for member in asked.members))
+    )
+    assert "not the same in all members" in page
+    fast, slow = page.index('id="front-1"'), page.index('id="front-0"')
+    assert "within 5 s" in page[slow:fast]
+    assert "within 5 s" not in page[fast : page.index('id="reproduce"')]
+    assert "within 7 s" in page[fast:]
+    assert "not the same" not in render_family(answer)
+
+
 def test_nothing_feasible_is_an_answer() -> None:
     asked = family(slos=[{"metric": "ttft", "percentile": 99, "limit_s": 1e-6}], alternatives=None)
     found = Answer(asked, tuple(Found(member, run_study(member.spec, jobs=1)) for member in asked.members))
