@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from dse.certificate.ledger import Status
 from dse.evaluation import Evaluation, build_load, deployment_of, evaluate, precheck
+from dse.output import to_json
 from dse.report.waterfall import waterfall
 from dse.repricing import Prices
 from dse.result import StudyResult
@@ -528,6 +529,9 @@ def test_exports_hold_the_tables(results: dict[str, StudyResult], views: dict[st
     data = json.loads(files["study.json"][0])
     assert StudySpec.parse(data["study"]) == result.spec
     assert [each["number"] for each in data["front"]] == view.front_update().front
+    # The same as the command writes, but for what only the end knows.
+    assert data["requests"] == to_json(result)["requests"]
+    assert len(data["requests"]) == len(result.spec.cases)
     assert StudySpec.parse(yaml.safe_load(files["study.yaml"][0])) == result.spec
     with pytest.raises(KeyError):
         export(view, "../etc/passwd")

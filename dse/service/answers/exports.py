@@ -51,12 +51,16 @@ def export(view: StudyView, name: str, outcome: dict[str, Any] | None = None) ->
     ------
     KeyError
         If there is no such file.
+    SpecError
+        If the study itself is asked for, which says what its requests were, and a trace of it cannot be read.
     """
-    media_type, result = MEDIA_TYPES[name], result_with(view, outcome)
+    media_type = MEDIA_TYPES[name]
     if name == STUDY_YAML:
         return view.spec.to_yaml().encode(), media_type
     if name == STUDY_JSON:
-        return json.dumps(finite(to_json(result)), indent=2, allow_nan=False).encode(), media_type
+        data = to_json(result_with(view, outcome, load_of(view.spec)))
+        return json.dumps(finite(data), indent=2, allow_nan=False).encode(), media_type
+    result = result_with(view, outcome)
     if name == TRIALS_PARQUET:
         buffer = io.BytesIO()
         _numbered(result).to_parquet(buffer)
