@@ -166,7 +166,7 @@ def _reproduce(answer: Answer) -> str:
     shipped = family.name in family_names() and load_family(family.name) == family
     source = family.name if shipped else f"{family.name}.yaml"
     how = "The studies come with dse-llm." if shipped else f"Save the studies below as {source} first."
-    commands = f"pip install dse-llm=={version_of('dse-llm')}\ndse run {source}"
+    commands = f"# with dse-llm {version_of('dse-llm')}\ndse run {source}"
     return (
         f"<h2>Reproduce</h2><p>{escape(how)} The same seed and versions give the same designs, on any number of "
         f"processes.</p><pre><code>{escape(commands)}</code></pre>"

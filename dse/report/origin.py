@@ -113,7 +113,7 @@ def reproduce(result: StudyResult) -> str:
     source = shipped or f"{spec.name}.yaml"
     how = "The study comes with dse-llm." if shipped else f"Save the study below as {source} first."
     commands = (
-        f"pip install dse-llm=={version_of('dse-llm')}\ndse run {source} --seed {spec.seed}\n"
+        f"# with dse-llm {version_of('dse-llm')}\ndse run {source} --seed {spec.seed}\n"
         f"dse report runs/{spec.name}\ndse why runs/{spec.name}"
     )
     return (
