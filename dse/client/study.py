@@ -455,7 +455,7 @@ class RemoteTrial:
         ProblemError
             If the target cannot hold the design.
         SpecError
-            If files are there already.
+            If files are there already, or the service names one that would not lie in the folder; then none is written.
         """
         from dse.export.bundle import write_bundle
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from dse.export.export import TARGETS, export
+from dse.export.safe_names import one_line
 from simulator import Deployment, Workload
 from simulator.errors import SpecError, unknown_name
 
@@ -65,7 +67,7 @@ def bundle(deployment: Deployment, target: str, workload: Workload | None = None
         except SpecError as error:
             if target != ALL:
                 raise
-            notes[each] = (f"Nothing is written: {error}.",)
+            notes[each] = (one_line(f"Nothing is written: {error}."),)
             continue
         files |= {f"{within}{name}": text for name, text in found.files.items()}
         notes[each] = found.notes
@@ -85,10 +87,12 @@ def write_bundle(files: Mapping[str, str], folder: Path, *, overwrite: bool = Fa
     Raises
     ------
     SpecError
-        If one is there already and must not be overwritten; then none is written.
+        If one is there already and must not be overwritten, or would lie elsewhere; then none is written.
     """
     from dse.output import write_whole
 
+    for name in files:
+        _check_within(name)
     there = [name for name in files if (folder / name).exists()]
     if there and not overwrite:
         raise SpecError(f"{folder}: holds {', '.join(there[:5])}; overwrite them, or use another folder")
@@ -118,8 +122,28 @@ def is_script(name: str) -> bool:
     return name.endswith(".sh")
 
 
+def _check_within(name: str) -> None:
+    """Refuse a path that may lead out of a folder, here or on another system.
+
+    Raises
+    ------
+    SpecError
+        Naming the path.
+    """
+    if {"", ".", ".."} & set(name.split("/")) or any(each in "\\:" or not each.isprintable() for each in name):
+        raise SpecError(
+            f"files: {one_line(name)!r} is no path within a folder; allowed: names with / between them, without .., "
+            "drives, backslashes and control characters"
+        )
+
+
 def _page(notes: Mapping[str, tuple[str, ...]]) -> str:
     parts = ["# What these files do not hold, or hold in another way\n"]
     for target, sentences in notes.items():
-        parts.append(f"\n## {target}\n\n" + "".join(f"- {each}\n" for each in sentences))
+        parts.append(f"\n## {target}\n\n" + "".join(f"- {_plain(each)}\n" for each in sentences))
     return "".join(parts)
+
+
+def _plain(sentence: str) -> str:
+    """Return a sentence in which names are neither HTML nor links to Markdown."""
+    return re.sub(r"[\\<\[]", r"\\\g<0>", sentence)

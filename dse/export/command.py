@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dse.export.exported import Account
+from dse.export.safe_names import one_line
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ class Command:
         rows = [(" ".join([each.flag, *map(shlex.quote, each.values)]), each.fields) for each in self.arguments]
         width = min(max((len(text) for text, _ in rows), default=0), 60)
         return "\n".join(
-            f"{indent}{text:<{width}}  # {', '.join(names)}" if names else f"{indent}{text}" for text, names in rows
+            f"{indent}{text:<{width}}  # {one_line(', '.join(names))}" if names else f"{indent}{text}"
+            for text, names in rows
         )
 
 

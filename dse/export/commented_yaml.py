@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
+
+from dse.export.safe_names import one_line
 
 
 class From:
@@ -25,7 +28,7 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-def dump(data: Any, head: str = "") -> str:
+def dump(data: Any, head: Sequence[str] = ()) -> str:
     """Return YAML; each :class:`From` has its fields behind it as a comment.
 
     Parameters
@@ -33,7 +36,7 @@ def dump(data: Any, head: str = "") -> str:
     data
         Dictionaries, lists and scalars, any of them in a :class:`From`.
     head
-        Lines of a comment to begin with.
+        Comments to begin with, each one line.
     """
     text = yaml.dump(plain(data), Dumper=_Dumper, sort_keys=False, width=100_000, allow_unicode=True)
     lines = text.splitlines()
@@ -42,8 +45,8 @@ def dump(data: Any, head: str = "") -> str:
     assert root is not None
     _collect(data, root, None, comments)
     for number, fields in comments.items():
-        lines[number] += f"  # {', '.join(dict.fromkeys(fields))}"
-    return "".join(f"# {line}\n" for line in head.splitlines()) + "\n".join(lines) + "\n"
+        lines[number] += f"  # {one_line(', '.join(dict.fromkeys(fields)))}"
+    return "".join(f"# {one_line(line)}\n" for line in head) + "\n".join(lines) + "\n"
 
 
 def plain(data: Any) -> Any:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from dse.export.cluster_names import ClusterNames, cluster_names
 from dse.export.commented_yaml import From, dump
 from dse.export.exported import Account
-from dse.export.kubernetes import accelerator_limits, affinity_of, dns_name, engine_of, tell_of_size
+from dse.export.kubernetes import accelerator_limits, affinity_of, engine_of, engine_of_stage, tell_of_size
 from dse.export.names import vendor_of
 from dse.export.routers import policy_of
 from dse.export.scripts import engine_command, stages_of
@@ -16,6 +17,7 @@ VERSION: Final = "1.6.1"
 API: Final = "nvidia.com/v1beta1"
 IMAGE: Final = "nvcr.io/nvidia/ai-dynamo/{engine}-runtime:" + VERSION
 TYPES: Final = {"both": "worker", "prefill": "prefill", "decode": "decode"}
+FRONTEND: Final = "Frontend"
 #: dynamo.vllm says a worker's role by its own flag; decode workers need no connector.
 BOOTSTRAP_PORT: Final = "12345"
 
@@ -23,12 +25,13 @@ BOOTSTRAP_PORT: Final = "12345"
 def export_dynamo(account: Account) -> dict[str, str]:
     """Return one graph for each LLM stage."""
     files = {}
+    names = cluster_names(account.deployment, FRONTEND)
     for stage, pools in stages_of(account).items():
-        files[f"dynamo-{dns_name(stage)}.yaml"] = _graph(stage, pools, account)
+        files[f"dynamo-{names.stages[stage]}.yaml"] = _graph(stage, pools, account, names)
     return files
 
 
-def _graph(stage: str, pools: list[Pool], account: Account) -> str:
+def _graph(stage: str, pools: list[Pool], account: Account, names: ClusterNames) -> str:
     mode = policy_of(account.deployment.router, "dynamo.frontend", account, "router")
     if any(pool.role != "both" for pool in pools):
         account.say(
@@ -37,7 +40,7 @@ def _graph(stage: str, pools: list[Pool], account: Account) -> str:
             "handover_router",
         )
     frontend = {
-        "name": "Frontend",
+        "name": FRONTEND,
         "type": "frontend",
         "replicas": 1,
         "podTemplate": {
@@ -45,7 +48,7 @@ def _graph(stage: str, pools: list[Pool], account: Account) -> str:
                 "containers": [
                     {
                         "name": "main",
-                        "image": IMAGE.format(engine=engine_of(pools[0])),
+                        "image": IMAGE.format(engine=engine_of_stage(pools)),
                         "command": ["python3", "-m", "dynamo.frontend"],
                         "args": ["--router-mode", From(mode, "router")],
                     }
@@ -56,14 +59,14 @@ def _graph(stage: str, pools: list[Pool], account: Account) -> str:
     graph = {
         "apiVersion": API,
         "kind": "DynamoGraphDeployment",
-        "metadata": {"name": dns_name(stage)},
-        "spec": {"components": [frontend, *(_component(pool, account) for pool in pools)]},
+        "metadata": {"name": names.stages[stage]},
+        "spec": {"components": [frontend, *(_component(pool, account, names) for pool in pools)]},
     }
-    head = f"Stage {stage} for NVIDIA Dynamo {VERSION}.\nBehind a value: the field of the design that it comes from."
-    return dump(graph, head)
+    head = f"Stage {stage} for NVIDIA Dynamo {VERSION}."
+    return dump(graph, (head, "Behind a value: the field of the design that it comes from."))
 
 
-def _component(pool: Pool, account: Account) -> dict[str, Any]:
+def _component(pool: Pool, account: Account, names: ClusterNames) -> dict[str, Any]:
     at, engine = f"pools.{pool.name}", engine_of(pool)
     command = engine_command(pool, account, engine)
     tell_of_size(pool, account)
@@ -96,7 +99,7 @@ def _component(pool: Pool, account: Account) -> dict[str, Any]:
     if affinity := affinity_of(pool, account):
         spec["affinity"] = affinity
     return {
-        "name": dns_name(pool.name),
+        "name": names.pools[pool.name],
         "type": From(TYPES[pool.role], f"{at}.role"),
         "replicas": From(pool.clients, f"{at}.clients"),
         "podTemplate": {"spec": spec},

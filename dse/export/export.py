@@ -44,14 +44,14 @@ def export(deployment: Deployment, target: str) -> Exported:
     Raises
     ------
     SpecError
-        If there is no such target, the deployment names a model or an accelerator that is not catalogued, or a cluster
-        is asked for an accelerator that is hypothetical.
+        If there is no such target, the deployment names a model or an accelerator that is not catalogued, or the target
+        cannot hold it at all: a cluster has no hypothetical accelerators, and no pods of several kinds of them.
     """
     if target not in TARGETS:
         raise unknown_name("target", target, TARGETS)
     account = Account(resolved(deployment))
     if target not in COMMANDS:
-        _refuse_hypothetical(account.deployment, target)
+        _refuse_what_no_cluster_starts(account.deployment, target)
     files = TARGETS[target](account)
     if all(pool.role == "both" for pool in deployment.pools):
         # Nothing is handed over, so that the rule for it says nothing.
@@ -61,8 +61,14 @@ def export(deployment: Deployment, target: str) -> Exported:
     return Exported(files, tuple(account.notes), frozenset(account.expressed), frozenset(account.told))
 
 
-def _refuse_hypothetical(deployment: Deployment, target: str) -> None:
+def _refuse_what_no_cluster_starts(deployment: Deployment, target: str) -> None:
     for pool in deployment.pools:
+        if pool.mixed:
+            raise SpecError(
+                f"pools.{pool.name}.stage_accelerators: {', '.join(pool.stage_accelerators or ())}: {target} asks for "
+                "one kind of accelerator for all of a client; allowed: the same for every stage, or the targets "
+                f"{', '.join(COMMANDS)}"
+            )
         for name in pool.accelerator_counts:
             if catalog.is_hypothetical(name):
                 raise SpecError(

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dse.export.safe_names import one_line
 from simulator import Deployment
 
 
@@ -45,8 +46,9 @@ class Account:
         self.expressed.update(names)
 
     def say(self, sentence: str, *names: str) -> None:
-        """Add a sentence, once; it accounts for these fields and all within them."""
+        """Add a sentence, once, as one line; it accounts for these fields and all within them."""
         self.told.update(names)
+        sentence = one_line(sentence)
         if sentence not in self.notes:
             self.notes.append(sentence)
 
@@ -81,8 +83,8 @@ def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
             yield from _leaves(f"{name}.{key}" if name else key, each)
     elif isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
         for number, each in enumerate(value):
-            # A pool with the default name has none in the dump.
-            key = each.get("name", each.get("stage", "main" if name == "pools" else number))
+            # A pool with the default name has none in the dump; its stage is not its name.
+            key = each.get("name", "main" if name == "pools" else each.get("stage", number))
             yield from _leaves(f"{name}.{key}", {**each} or "given")
     else:
         yield name, value

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final
 
+from dse.export.cluster_names import ClusterNames, cluster_names
 from dse.export.commented_yaml import From, dump
 from dse.export.exported import Account
 from dse.export.names import device_resource, node_label, vendor_of
 from dse.export.parsers import flag_list
-from dse.export.routers import needs_router, router_command, router_version
+from dse.export.routers import needs_router, router_command, router_version, served_pools
+from dse.export.safe_names import dns_names
 from dse.export.scripts import FIRST_SIDE_PORT, engine_command, engine_name, stages_of
 from simulator import Pool
+from simulator.errors import SpecError
 
 IMAGES: Final = {"vllm": "vllm/vllm-openai:v", "sglang": "lmsysorg/sglang:v"}
 PORT: Final = 8000
 ROLE: Final = "dse.role"
 POOL: Final = "dse.pool"
 STAGE: Final = "dse.stage"
-
-
-def dns_name(text: str) -> str:
-    """Return text as a name that Kubernetes takes."""
-    return re.sub(r"[^a-z0-9-]+", "-", text.lower()).strip("-")[:50] or "pool"
+BOOTSTRAP: Final = "sglang.ai/bootstrap-port"
+"""By this annotation of a prefill pod SGLang's router knows where its KV is asked for."""
 
 
 def engine_of(pool: Pool) -> str:
@@ -31,14 +30,36 @@ def engine_of(pool: Pool) -> str:
     return "sglang" if name.startswith("sglang") else "vllm"
 
 
+def engine_of_stage(pools: list[Pool]) -> str:
+    """Return the engine that the router before a stage is made for: that of the first pool that it serves.
+
+    Raises
+    ------
+    SpecError
+        If prefill and decode pools have different engines, which do not read each other's KV.
+    """
+    first, *others = served_pools(pools)
+    engine = engine_of(first)
+    for pool in others:
+        if pool.role != "both" and engine_of(pool) != engine:
+            raise SpecError(
+                f"pools.{pool.name}.engine: {engine_of(pool)} hands no KV to {engine}, that of pools.{first.name}, nor "
+                "takes any; allowed: one engine for the prefill and decode pools of a stage"
+            )
+    return engine
+
+
 def export_kubernetes(account: Account) -> dict[str, str]:
     """Return one file of manifests for each pool, and one for each router."""
     files = {}
-    for stage, pools in stages_of(account).items():
+    names, stages = cluster_names(account.deployment), stages_of(account)
+    routers = dns_names((f"router-{stage}" for stage in stages), names.pools.values())
+    for stage, pools in stages.items():
         for pool in pools:
-            files[f"{dns_name(pool.name)}.yaml"] = _pool(pool, account)
+            files[f"{names.pools[pool.name]}.yaml"] = _pool(pool, account, names)
         if needs_router(pools):
-            files[f"router-{dns_name(stage)}.yaml"] = _router(stage, pools, account)
+            name = routers[f"router-{stage}"]
+            files[f"{name}.yaml"] = _router(name, names.stages[stage], pools, account)
         else:
             account.express("router")
     account.say(
@@ -82,7 +103,7 @@ def _metadata(name: str, labels: dict[str, str]) -> dict[str, Any]:
     return {"name": name, "labels": labels}
 
 
-def _pool(pool: Pool, account: Account) -> str:
+def _pool(pool: Pool, account: Account, names: ClusterNames) -> str:
     engine, at = engine_of(pool), f"pools.{pool.name}"
     command = engine_command(pool, account, engine)
     account.express(f"{at}.clients")
@@ -91,8 +112,8 @@ def _pool(pool: Pool, account: Account) -> str:
     image = f"{IMAGES[engine]}{version}"
     if vendor_of(pool.accelerator) != "NVIDIA":
         account.say(f"{at}.accelerator: {image} is built for NVIDIA; take the engine's image for {pool.accelerator}.")
-    name = dns_name(pool.name)
-    labels = {"app": "llm", STAGE: dns_name(pool.stage), POOL: name, ROLE: pool.role}
+    name = names.pools[pool.name]
+    labels = {"app": "llm", STAGE: names.stages[pool.stage], POOL: name, ROLE: pool.role}
     arguments: list[Any] = [From(word, *command_fields) for word, command_fields in _words(command)]
     environment: list[dict[str, Any]] = [
         {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": "hf-token", "key": "HF_TOKEN", "optional": True}}}
@@ -102,8 +123,11 @@ def _pool(pool: Pool, account: Account) -> str:
         environment.append(
             {"name": "VLLM_NIXL_SIDE_CHANNEL_HOST", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
         )
+    pods: dict[str, Any] = {"labels": labels}
     if engine == "sglang" and pool.role == "prefill":
-        arguments += ["--disaggregation-bootstrap-port", str(FIRST_SIDE_PORT["sglang"])]
+        port = str(FIRST_SIDE_PORT["sglang"])
+        arguments += ["--disaggregation-bootstrap-port", port]
+        pods["annotations"] = {BOOTSTRAP: port}
     health = {"httpGet": {"path": "/health", "port": "http"}}
     container = {
         "name": "engine",
@@ -132,7 +156,7 @@ def _pool(pool: Pool, account: Account) -> str:
         "spec": {
             "replicas": From(pool.clients, f"{at}.clients"),
             "selector": {"matchLabels": {POOL: name}},
-            "template": {"metadata": {"labels": labels}, "spec": template},
+            "template": {"metadata": pods, "spec": template},
         },
     }
     service = {
@@ -143,7 +167,8 @@ def _pool(pool: Pool, account: Account) -> str:
     }
     head = (
         f"Pool {pool.name}: {pool.clients} x {pool.model} on {pool.accelerators_per_client} x {pool.accelerator}, for "
-        f"{engine_name(engine)}.\nBehind a value: the field of the design that it comes from."
+        f"{engine_name(engine)}.",
+        "Behind a value: the field of the design that it comes from.",
     )
     return dump(deployment, head) + "---\n" + dump(service)
 
@@ -157,15 +182,21 @@ def _words(command: Any) -> list[tuple[str, tuple[str, ...]]]:
     return found
 
 
-def _router(stage: str, pools: list[Pool], account: Account) -> str:
-    engine, name = engine_of(pools[0]), f"router-{dns_name(stage)}"
-    command = router_command(pools, account, engine=engine, urls={})
+def _router(name: str, stage: str, pools: list[Pool], account: Account) -> str:
+    engine = engine_of_stage(pools)
+    command = router_command(pools, account, engine=engine, clients={})
+    for pool in served_pools(pools):
+        if engine_of(pool) != engine:
+            account.say(
+                f"pools.{pool.name}.engine: {engine_name(engine_of(pool))} behind {router_version(engine)}, which is "
+                "made for the other engine: give this pool a router of its own."
+            )
     found: list[str] = ["--service-discovery", "--service-discovery-port", str(PORT)]
     if any(pool.role != "both" for pool in pools):
-        found += ["--prefill-selector", f"{STAGE}={dns_name(stage)}", f"{ROLE}=prefill"]
-        found += ["--decode-selector", f"{STAGE}={dns_name(stage)}", f"{ROLE}=decode"]
+        found += ["--prefill-selector", f"{STAGE}={stage}", f"{ROLE}=prefill"]
+        found += ["--decode-selector", f"{STAGE}={stage}", f"{ROLE}=decode"]
     else:
-        found += ["--selector", f"{STAGE}={dns_name(stage)}"]
+        found += ["--selector", f"{STAGE}={stage}"]
     words: list[Any] = [From(word, *fields) for word, fields in _words(command)]
     labels = {"app": name}
     install = f'pip install --no-cache-dir {router_version(engine)} && exec {" ".join(command.program)} "$@"'
@@ -213,6 +244,6 @@ def _router(stage: str, pools: list[Pool], account: Account) -> str:
             "spec": {"selector": labels, "ports": [{"name": "http", "port": PORT, "targetPort": "http"}]},
         },
     ]
-    names = ", ".join(pool.name for pool in pools)
+    names = ", ".join(pool.name for pool in served_pools(pools))
     head = f"The router before {names}: {router_version(engine)} finds their pods by label."
-    return "---\n".join(dump(part, head if number == 0 else "") for number, part in enumerate(parts))
+    return "---\n".join(dump(part, [head] if number == 0 else ()) for number, part in enumerate(parts))

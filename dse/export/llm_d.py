@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
+from dse.export.cluster_names import cluster_names
 from dse.export.commented_yaml import From, dump
 from dse.export.exported import Account
-from dse.export.kubernetes import accelerator_limits, dns_name, tell_of_size
+from dse.export.kubernetes import accelerator_limits, tell_of_size
 from dse.export.names import PLACEHOLDER, llm_d_type, node_label
 from dse.export.parsers import flag_list
+from dse.export.safe_names import dns_names
 from dse.export.scripts import stages_of
 from dse.export.vllm import vllm_command
 from simulator import Pool
@@ -27,6 +30,8 @@ SCORERS: Final = {
 def export_llm_d(account: Account) -> dict[str, str]:
     """Return a file of values for each pair of prefill and decode pools, and for each pool that does both."""
     files = {}
+    names = cluster_names(account.deployment).pools
+    models = dns_names(dict.fromkeys(pool.model for pool in account.deployment.pools))
     for pools in stages_of(account).values():
         prefills = [pool for pool in pools if pool.role == "prefill"]
         decodes = [pool for pool in pools if pool.role == "decode"]
@@ -36,9 +41,9 @@ def export_llm_d(account: Account) -> dict[str, str]:
         ]
         for alone in prefills[len(decodes) :]:
             account.say(f"pools.{alone.name}: one release has one prefill pool; install it by a release of its own.")
-            files[f"values-{dns_name(alone.name)}.yaml"] = _values(alone, None, account)
+            files[f"values-{names[alone.name]}.yaml"] = _values(alone, None, account, models)
         for prefill, decode in releases:
-            files[f"values-{dns_name(decode.name)}.yaml"] = _values(prefill, decode, account)
+            files[f"values-{names[decode.name]}.yaml"] = _values(prefill, decode, account, models)
     split = any(pool.role != "both" for pool in account.deployment.pools)
     for name in ("router", "handover_router") if split else ("router",):
         rule = getattr(account.deployment, name)
@@ -51,7 +56,7 @@ def export_llm_d(account: Account) -> dict[str, str]:
     return files
 
 
-def _values(prefill: Pool | None, decode: Pool | None, account: Account) -> str:
+def _values(prefill: Pool | None, decode: Pool | None, account: Account, labels: Mapping[str, str]) -> str:
     main = decode or prefill
     assert main is not None
     split = main.role != "both"
@@ -68,7 +73,7 @@ def _values(prefill: Pool | None, decode: Pool | None, account: Account) -> str:
         "modelArtifacts": {
             "name": From(model, f"{at}.model"),
             "uri": From(f"hf://{model}", f"{at}.model"),
-            "labels": {"llm-d.ai/inferenceServing": "true", "llm-d.ai/model": dns_name(main.model)},
+            "labels": {"llm-d.ai/inferenceServing": "true", "llm-d.ai/model": labels[main.model]},
         },
         "accelerator": {"type": From(llm_d_type(main.accelerator), f"{at}.accelerator")},
         "routing": {"servicePort": 8000, "proxy": proxy},
@@ -81,7 +86,8 @@ def _values(prefill: Pool | None, decode: Pool | None, account: Account) -> str:
     pools = " and ".join(f"pools.{pool.name}" for pool in (prefill, decode) if pool)
     if model == PLACEHOLDER:
         account.say(f"{at}.model: the chart downloads hf://{PLACEHOLDER}; pvc://… takes weights from a volume.")
-    return dump(values, f"Values of {CHART} for {pools}.\nBehind a value: the field of the design that it comes from.")
+    head = f"Values of {CHART} for {pools}."
+    return dump(values, (head, "Behind a value: the field of the design that it comes from."))
 
 
 def _part(pool: Pool, account: Account) -> tuple[dict[str, Any], str]:

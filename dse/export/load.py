@@ -14,8 +14,10 @@ from dse.export.commented_yaml import dump
 from dse.export.exported import Account, Exported
 from dse.export.names import PLACEHOLDER, repository_of
 from dse.export.parsers import flag_list
-from simulator import Deployment, Requests, Workload, build_requests, simulate
+from dse.export.safe_names import file_names
+from simulator import Deployment, Pool, Requests, Workload, build_requests, simulate
 from simulator.performance.engine_defaults import resolved
+from simulator.spec.stages import LLM
 from simulator.spec.workload import MOONCAKE_CHUNK_TOKENS
 
 DATASET: Final = "requests.jsonl"
@@ -51,15 +53,15 @@ def export_load(deployment: Deployment, workload: Workload) -> Exported:
     requests = build_requests(workload)
     account = Account(deployment)
     arrival_s, served = _arrivals(requests, deployment, workload, account)
-    stages = list(dict.fromkeys(pool.stage for pool in deployment.pools))
+    stages = file_names(dict.fromkeys(pool.stage for pool in deployment.pools))
     files: dict[str, str] = {}
-    for stage in stages:
+    for stage, name in stages.items():
         rows, added = _rows_of(stage, requests, workload)
         rows = rows[served[rows]]
         if not len(rows):
             account.say(f"stage {stage}: no request of the workload reaches it.")
             continue
-        folder = f"{stage}/" if len(stages) > 1 else ""
+        folder = f"{name}/" if len(stages) > 1 else ""
         order = rows[np.argsort(arrival_s[rows], kind="stable")]
         pools = tuple(pool for pool in deployment.pools if pool.stage == stage)
         model = repository_of(pools[0].model) or PLACEHOLDER
@@ -68,12 +70,25 @@ def export_load(deployment: Deployment, workload: Workload) -> Exported:
         files[f"{folder}{DATASET}"] = "".join(f"{line}\n" for line in lines)
         files[f"{folder}replay-vllm.sh"] = _vllm_script(model, len(lines), chunk, account)
         files[f"{folder}replay-guidellm.sh"], files[f"{folder}guidellm.yaml"] = _guidellm(model, chunk)
-        # The engine is measured alone. Its defaults are written out, as what a file says is no default any more.
-        tiers = deployment.tiers if any(pool.prefix_cache for pool in pools) else ()
-        alone = deployment.model_copy(update={"pools": pools, "services": (), "routers": (), "tiers": tiers})
-        files[f"{folder}deployment.yaml"] = resolved(alone).to_yaml()
+        # Its defaults are written out, as what a file says is no default any more.
+        files[f"{folder}deployment.yaml"] = resolved(_alone(stage, pools, deployment)).to_yaml()
     _tell(requests, workload, account)
     return Exported(files, tuple(account.notes))
+
+
+def _alone(stage: str, pools: tuple[Pool, ...], deployment: Deployment) -> Deployment:
+    """Return the deployment of one stage that is measured alone: without services, and as the only LLM stage."""
+    routers = {each.stage: each.router for each in deployment.routers}
+    return deployment.model_copy(
+        update={
+            "pools": tuple(pool.model_copy(update={"stage": LLM}) for pool in pools),
+            "services": (),
+            "router": routers.get(stage, deployment.router),
+            "routers": (),
+            "tiers": deployment.tiers if any(pool.prefix_cache for pool in pools) else (),
+            "lending": None if all(pool.role == "both" for pool in pools) else deployment.lending,
+        }
+    )
 
 
 def _arrivals(

@@ -64,7 +64,7 @@ def tell_of_pool(pool: Pool, account: Account, engine: str) -> None:
     if pool.mixed:
         account.say(
             f"{at}.stage_accelerators: a client spans {', '.join(pool.stage_accelerators or ())}; which stage lies "
-            "where is settled by the order of devices (or Ray's placement), not by an argument.",
+            "where is settled by the order of devices, not by an argument.",
             f"{at}.stage_accelerators",
         )
     elif pool.stage_accelerators is not None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from dse.export.cluster_names import ClusterNames, cluster_names
 from dse.export.commented_yaml import From, dump
 from dse.export.exported import Account
-from dse.export.kubernetes import dns_name
 from dse.export.names import ray_name
 from dse.export.scripts import stages_of
 from dse.export.vllm import vllm_command
@@ -19,8 +19,9 @@ PREFIX_ROUTER: Final = "ray.serve.llm.request_router.PrefixCacheAffinityRouter"
 def export_ray_serve(account: Account) -> dict[str, str]:
     """Return one Serve config for each LLM stage, to be started by ``serve run FILE``."""
     files = {}
+    names = cluster_names(account.deployment)
     for stage, pools in stages_of(account).items():
-        files[f"ray-serve-{dns_name(stage)}.yaml"] = _config(stage, pools, account)
+        files[f"ray-serve-{names.stages[stage]}.yaml"] = _config(stage, pools, account, names)
     rule = account.deployment.router
     if rule == "power_of_two":
         account.express("router")
@@ -34,10 +35,10 @@ def export_ray_serve(account: Account) -> dict[str, str]:
     return files
 
 
-def _config(stage: str, pools: list[Pool], account: Account) -> str:
+def _config(stage: str, pools: list[Pool], account: Account, names: ClusterNames) -> str:
     if all(pool.role == "both" for pool in pools):
         name = "build_dp_openai_app" if any(pool.dp > 1 for pool in pools) else "build_openai_app"
-        configs = [_llm(pool, account, several=len(pools) > 1) for pool in pools]
+        configs = [_llm(pool, account, f"-{names.pools[pool.name]}" if len(pools) > 1 else "") for pool in pools]
         if name == "build_dp_openai_app":
             arguments: dict[str, Any] = {"llm_config": configs[0]}
             for pool in pools[1:]:
@@ -53,7 +54,7 @@ def _config(stage: str, pools: list[Pool], account: Account) -> str:
         name, arguments = "build_pd_openai_app", {}
         for role in ("prefill", "decode"):
             of_role = [pool for pool in pools if pool.role == role]
-            arguments[f"{role}_config"] = _llm(of_role[0], account, several=False)
+            arguments[f"{role}_config"] = _llm(of_role[0], account)
             for pool in of_role[1:]:
                 account.say(f"pools.{pool.name}: Ray Serve takes one {role} pool; left out.", f"pools.{pool.name}")
         for pool in pools:
@@ -63,16 +64,16 @@ def _config(stage: str, pools: list[Pool], account: Account) -> str:
                     f"pools.{pool.name}",
                 )
     application = {
-        "name": dns_name(stage),
+        "name": names.stages[stage],
         "route_prefix": "/",
         "import_path": f"ray.serve.llm:{name}",
         "args": arguments,
     }
-    head = f"Stage {stage} for Ray Serve {VERSION}: serve run FILE.\nBehind a value: the field of the design."
+    head = (f"Stage {stage} for Ray Serve {VERSION}: serve run FILE.", "Behind a value: the field of the design.")
     return dump({"applications": [application]}, head)
 
 
-def _llm(pool: Pool, account: Account, *, several: bool) -> dict[str, Any]:
+def _llm(pool: Pool, account: Account, ending: str = "") -> dict[str, Any]:
     at = f"pools.{pool.name}"
     command = vllm_command(pool, account)
     account.express(f"{at}.clients", f"{at}.accelerator")
@@ -85,7 +86,7 @@ def _llm(pool: Pool, account: Account, *, several: bool) -> dict[str, Any]:
         options["request_router_config"] = {"request_router_class": From(PREFIX_ROUTER, "router")}
     config: dict[str, Any] = {
         "model_loading_config": {
-            "model_id": f"{model}-{pool.name}" if several else model,
+            "model_id": f"{model}{ending}",
             "model_source": From(model, f"{at}.model"),
         },
         "deployment_config": options,

@@ -75,7 +75,14 @@ def needs_router(pools: list[Pool]) -> bool:
     return len(pools) > 1 or pools[0].clients > 1
 
 
-def router_command(pools: list[Pool], account: Account, *, engine: str, urls: Mapping[str, list[str]]) -> Command:
+def served_pools(pools: list[Pool]) -> list[Pool]:
+    """Return the pools of a stage that one router sends to: prefill and decode pools if there are any, else all."""
+    return [pool for pool in pools if pool.role != "both"] or pools
+
+
+def router_command(
+    pools: list[Pool], account: Account, *, engine: str, clients: Mapping[str, list[list[str]]]
+) -> Command:
     """Return the command of the router before the pools of a stage.
 
     Parameters
@@ -86,8 +93,9 @@ def router_command(pools: list[Pool], account: Account, *, engine: str, urls: Ma
         Where is said what becomes of fields.
     engine
         ``vllm`` or ``sglang``.
-    urls
-        Addresses of the clients of each pool by its name; empty if pods are to be discovered.
+    clients
+        By the name of each pool, what its clients are told to the router by: an address, and behind it for prefill
+        clients of SGLang the port where their KV is asked for. Empty if pods are to be discovered.
     """
     router = f"{engine}-router"
     program = ("vllm-router",) if engine == "vllm" else ("python", "-m", "sglang_router.launch_router")
@@ -97,8 +105,8 @@ def router_command(pools: list[Pool], account: Account, *, engine: str, urls: Ma
     split = any(pool.role != "both" for pool in pools)
     if not split:
         command.add("--policy", policy, "router")
-        if urls:
-            each = [url for pool in pools for url in urls[pool.name]]
+        if clients:
+            each = [word for pool in pools for words in clients[pool.name] for word in words]
             command.add("--worker-urls", each, *(f"pools.{pool.name}.clients" for pool in pools))
         return command
     command.add("--vllm-pd-disaggregation" if engine == "vllm" else "--pd-disaggregation", None)
@@ -106,14 +114,14 @@ def router_command(pools: list[Pool], account: Account, *, engine: str, urls: Ma
     decoding = policy_of(deployment.handover_router, router, account, "handover_router")
     command.add("--decode-policy", decoding, "handover_router")
     for pool in pools:
-        flag = "--prefill" if pool.role == "prefill" else "--decode"
-        for url in urls.get(pool.name, ()):
-            if pool.role == "both":
-                account.say(
-                    f"pools.{pool.name}: serves both roles beside split pools; {router} cannot mix them: left out."
-                )
-                break
-            command.add(flag, url, f"pools.{pool.name}.clients")
+        if pool.role == "both":
+            account.say(
+                f"pools.{pool.name}: serves both roles beside split pools; {router} cannot mix them and sends nothing "
+                "to it."
+            )
+    for pool in served_pools(pools):
+        for words in clients.get(pool.name, ()):
+            command.add(f"--{pool.role}", words, f"pools.{pool.name}.clients")
     return command
 
 

@@ -127,7 +127,9 @@ def _memory(pool: Pool, command: Command) -> None:
     )
     command.add("--page-size", memory.block_tokens, f"{at}.block_tokens")
     if memory.blocks is not None:
-        command.add("--max-total-tokens", memory.blocks * memory.block_tokens, f"{at}.blocks")
+        # Every data-parallel rank has a pool of its own of this size.
+        blocks = -(-memory.blocks // pool.dp)
+        command.add("--max-total-tokens", blocks * memory.block_tokens, f"{at}.blocks")
     if memory.watermark != type(memory).model_fields["watermark"].default:
         account.say(
             f"{at}.watermark: SGLang has none; --schedule-conservativeness guards against retraction in its own way.",
@@ -150,10 +152,17 @@ def _prefixes(pool: Pool, command: Command) -> None:
     tell_of_prefix_cache(pool, account, "SGLang", WRITE)
     for number, tier in enumerate(account.deployment.tiers):
         memory_gb = own_memory_gb(tier)
-        if number == 0 and memory_gb is not None and round(memory_gb / (pool.tp * pool.dp)) >= 1:
+        # The size is that of each rank, also of those of pipeline stages.
+        rank_gb = None if memory_gb is None else round(memory_gb / pool.accelerators_per_client)
+        if number == 0 and rank_gb == 0:
+            account.say(
+                f"tiers.{tier.name}: {memory_gb:g} GB is too little for {pool.accelerators_per_client} ranks, of which "
+                "each takes whole GB in SGLang; left out.",
+                f"tiers.{tier.name}",
+            )
+        elif number == 0 and rank_gb is not None:
             command.add("--enable-hierarchical-cache", None, f"tiers.{tier.name}")
-            # The size is that of each rank.
-            command.add("--hicache-size", round(memory_gb / (pool.tp * pool.dp)), f"tiers.{tier.name}")
+            command.add("--hicache-size", rank_gb, f"tiers.{tier.name}")
             command.add("--hicache-write-policy", WRITE.get(cache.write, "write_through"), f"{at}.write")
             tell_of_tier(tier, account)
         else:

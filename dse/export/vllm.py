@@ -19,6 +19,9 @@ QUANTIZATION: Final = {"fp8": "fp8", "int8": "int8_per_channel_weight_only", "fp
 KV_DTYPE: Final = {"bf16": "bfloat16", "fp8": "fp8", "int8": "int8_per_token_head"}
 GIB: Final = 2**30
 CONNECTOR: Final = "NixlConnector"
+OFFLOADING: Final = "OffloadingConnector"
+SEVERAL: Final = "MultiConnector"
+OFFLOADED_BYTES: Final = "cpu_bytes_to_use"
 ROLES: Final = {"prefill": "kv_producer", "decode": "kv_consumer"}
 PIPELINE_LAYERS: Final = "VLLM_PP_LAYER_PARTITION"
 
@@ -49,8 +52,7 @@ def vllm_command(pool: Pool, account: Account) -> Command:
     if pool.adapters:
         _adapters(pool, command)
     if pool.role in ROLES:
-        role = ROLES[pool.role]
-        command.add("--kv-transfer-config", {"kv_connector": CONNECTOR, "kv_role": role}, f"pools.{pool.name}.role")
+        command.add("--kv-transfer-config", _handover(pool, account), f"pools.{pool.name}.role")
     account.say(
         "Left to vLLM's defaults, as the design does not determine them: --max-model-len, --attention-backend, "
         "--compilation-config, --distributed-executor-backend, --seed, and everything about HTTP."
@@ -164,10 +166,13 @@ def _prefixes(pool: Pool, command: Command) -> None:
         return
     tell_of_prefix_cache(pool, account, "vLLM", ("through",))
     for number, tier in enumerate(account.deployment.tiers):
-        memory_gb = own_memory_gb(tier)
-        if number == 0 and memory_gb is not None:
-            command.add("--kv-offloading-size", memory_gb * 1e9 / GIB, f"tiers.{tier.name}")
-            command.add("--kv-offloading-backend", "native", f"tiers.{tier.name}")
+        offloaded = _offloaded_bytes(pool, tier)
+        if number == 0 and offloaded is not None:
+            if pool.role in ROLES:
+                account.express(f"tiers.{tier.name}")
+            else:
+                command.add("--kv-offloading-size", offloaded / GIB, f"tiers.{tier.name}")
+                command.add("--kv-offloading-backend", "native", f"tiers.{tier.name}")
             tell_of_tier(tier, account)
         else:
             account.say(
@@ -175,6 +180,32 @@ def _prefixes(pool: Pool, command: Command) -> None:
                 "LMCache (LMCacheConnectorV1) or Mooncake Store (MooncakeStoreConnector) in --kv-transfer-config.",
                 f"tiers.{tier.name}",
             )
+
+
+def _offloaded_bytes(pool: Pool, tier: Tier) -> float | None:
+    """Return what a data-parallel rank has of a tier, for all its tensor-parallel and pipeline ranks together."""
+    memory_gb = own_memory_gb(tier)
+    return None if memory_gb is None else memory_gb / pool.dp * 1e9
+
+
+def _handover(pool: Pool, account: Account) -> dict[str, Any]:
+    """Return the connector that hands KV over; beside it the one that keeps KV in the first tier.
+
+    ``--kv-offloading-size`` would put its own connector in the place of this one.
+    """
+    role = ROLES[pool.role]
+    handover = {"kv_connector": CONNECTOR, "kv_role": role}
+    tier = account.deployment.tiers[0] if pool.prefix_cache and account.deployment.tiers else None
+    offloaded = _offloaded_bytes(pool, tier) if tier else None
+    if offloaded is None:
+        return handover
+    keeping = {
+        "kv_connector": OFFLOADING,
+        "kv_role": "kv_both",
+        "kv_connector_extra_config": {OFFLOADED_BYTES: round(offloaded)},
+    }
+    both = {"connectors": [handover, keeping]}
+    return {"kv_connector": SEVERAL, "kv_role": role, "kv_connector_extra_config": both}
 
 
 def own_memory_gb(tier: Tier) -> float | None:

@@ -84,7 +84,8 @@ def pool_of_sglang(arguments: Arguments, settings: Settings) -> dict[str, Any]:
         memory["memory_utilization"] = given["--mem-fraction-static"]
         say("--mem-fraction-static: of weights and KV; taken as the share of memory that the engine may use.")
     if "--max-total-tokens" in given:
-        memory["blocks"] = max(given["--max-total-tokens"] // memory["block_tokens"], 1)
+        # Every data-parallel rank has a pool of its own of this size.
+        memory["blocks"] = max(given["--max-total-tokens"] // memory["block_tokens"], 1) * dp
     pool["kv_memory"] = memory
     mode = given.get("--disaggregation-mode")
     if mode in ("prefill", "decode"):
@@ -94,7 +95,8 @@ def pool_of_sglang(arguments: Arguments, settings: Settings) -> dict[str, Any]:
     settings.prefix_cache(pool, not off, said=off, engine="SGLang")
     if given.get("--enable-hierarchical-cache"):
         if given.get("--hicache-size"):
-            settings.tier(float(given["--hicache-size"] * all_ranks))
+            # Every rank keeps that much, also those of pipeline stages.
+            settings.tier(float(given["--hicache-size"] * all_ranks * pool["pp"]))
         else:
             say("--enable-hierarchical-cache: without --hicache-size its size is not known; add it under tiers.")
         if pool.get("prefix_cache") is not None and given.get("--hicache-write-policy") == "write_back":

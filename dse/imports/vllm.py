@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from dse.export.parsers import flag_list
-from dse.export.vllm import GIB, PIPELINE_LAYERS, ROLES
+from dse.export.vllm import GIB, OFFLOADED_BYTES, OFFLOADING, PIPELINE_LAYERS, ROLES
 from dse.imports.arguments import Arguments
 from dse.imports.models import model_of, precision_of
 from dse.imports.settings import Settings
@@ -101,17 +101,33 @@ def pool_of_vllm(arguments: Arguments, settings: Settings) -> dict[str, Any]:
     role = {value: name for name, value in ROLES.items()}.get(transfer.get("kv_role", ""))
     if role:
         pool["role"] = role
-    elif transfer:
+    elif transfer and transfer.get("kv_connector") != OFFLOADING:
         say(f"--kv-transfer-config: {transfer.get('kv_connector')} as {transfer.get('kv_role')} is not simulated.")
     _speculation(given, pool, settings)
     caching = given.get("--enable-prefix-caching")
     settings.prefix_cache(pool, True if caching is None else caching, said=caching is not None, engine="vLLM")
     if "--kv-offloading-size" in given:
-        settings.tier(given["--kv-offloading-size"] * GIB / 1e9)
+        # Of every data-parallel rank, for all its tensor-parallel and pipeline ranks together.
+        settings.tier(given["--kv-offloading-size"] * dp * GIB / 1e9)
+    elif offloaded := _offloaded_bytes(transfer):
+        settings.tier(offloaded * dp / 1e9)
     if given.get("--enable-lora"):
         pool["adapters"] = {"rank": given.get("--max-lora-rank", 16), "slots": given.get("--max-loras", 1)}
     settings.left_out(arguments, READ, f"vLLM {flag_list('vllm').version}")
     return pool
+
+
+def _offloaded_bytes(transfer: dict[str, Any]) -> float:
+    """Return what the connectors of a client keep in the host's memory, of every data-parallel rank."""
+
+    def more(connector: dict[str, Any]) -> dict[str, Any]:
+        return connector.get("kv_connector_extra_config") or {}
+
+    several = more(transfer).get("connectors", [transfer])
+    kept: list[float] = [
+        more(each).get(OFFLOADED_BYTES, 0) for each in several if each.get("kv_connector") == OFFLOADING
+    ]
+    return sum(kept)
 
 
 def _weights(arguments: Arguments, settings: Settings) -> str:

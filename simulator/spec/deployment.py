@@ -13,6 +13,7 @@ from simulator.spec.base import Spec
 from simulator.spec.file_names import Engine, KernelsPath, ModelName
 from simulator.spec.kv_cache import PrefixCache, Tier, check_tiers
 from simulator.spec.lookup import Lookup
+from simulator.spec.names import Name
 from simulator.spec.speculation import Speculation
 from simulator.spec.stages import MOST_STAGES, Service
 from simulator.spec.topology import Topology
@@ -127,7 +128,7 @@ class KvMemory(EngineSettings):
 class Pool(Spec):
     """Identical clients: each one engine on ``tp x pp x dp`` accelerators."""
 
-    name: str = Field(default="main", min_length=1, description="name of the pool, unique in a deployment")
+    name: Name = Field(default="main", min_length=1, description="name of the pool, unique in a deployment")
     model: ModelName = Field(description="name of a catalogued model, or path of a Hugging Face config.json")
     accelerator: str = Field(
         description="name of a catalogued accelerator, or one with changed figures, e.g. b200(memory_gb=288)"
@@ -170,7 +171,7 @@ class Pool(Spec):
     adapters: Adapters | None = Field(default=None, description="low-rank adapters (LoRA) served beside the model")
     speculation: Speculation | None = Field(default=None, description="speculative decoding")
     lookup: Lookup | None = Field(default=None, description="search of a datastore while decoding")
-    stage: str = Field(default="llm", min_length=1, description="name of the pipeline's LLM stage that is served")
+    stage: Name = Field(default="llm", min_length=1, description="name of the pipeline's LLM stage that is served")
     role: Role = Field(default="both", description="what of it the pool serves: both, prefill or decode")
     groups: int = Field(
         default=1, ge=1, description="equal groups of neighbouring clients, for hand-overs within a group"
@@ -283,7 +284,7 @@ class Link(Spec):
 class StageRouter(Spec):
     """A rule for one stage, other than that for all."""
 
-    stage: str = Field(min_length=1, description="name of the stage")
+    stage: Name = Field(min_length=1, description="name of the stage")
     router: Router = Field(description="rule by which requests pick a client of the stage")
 
 

@@ -8,13 +8,14 @@ from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from simulator.spec.base import Spec
 from simulator.spec.file_names import ModelName
+from simulator.spec.names import Name, on_one_line
 
 Quantity = Literal["none", "query", "prompt", "output", "media"]
 """Which length of a request the work of a stage depends on: none of them, the text as it arrived, the prompt with
 its history and what retrieval added, the output, or the patches of its images (frames of its sound)."""
 
 Text = Literal["prompt", "output"]
-StageName = Annotated[str, Field(min_length=1, description="name of the stage, unique in a pipeline")]
+StageName = Annotated[Name, Field(min_length=1, description="name of the stage, unique in a pipeline")]
 Microseconds = Annotated[float, Field(ge=0, le=1e9)]
 
 
@@ -178,6 +179,7 @@ def _targets(value: Any) -> Any:
         raise ValueError("must map LLM stages to numbers or classes, such as {small: 0.7, large: 0.3}")
     targets: list[RouteTarget] = []
     for name, what in value.items():
+        on_one_line(name)
         if isinstance(what, str):
             targets.append((name, (what,)))
         elif isinstance(what, list | tuple) and what and all(isinstance(each, str) for each in what):

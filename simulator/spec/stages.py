@@ -28,6 +28,7 @@ from pydantic import Discriminator, Field, Tag
 
 from simulator.spec.base import Spec
 from simulator.spec.llm_stages import LLM, CascadeStage, LlmStage, ReasonStage
+from simulator.spec.names import Name
 from simulator.spec.service_stages import (
     SERVICE_KINDS,
     DetokeniseStage,
@@ -83,7 +84,7 @@ __all__ = [
 class Service(Spec):
     """Where a stage runs: identical clients, each with its own queue and batches."""
 
-    stage: str = Field(min_length=1, description="name of the stage that is served")
+    stage: Name = Field(min_length=1, description="name of the stage that is served")
     device: str = Field(min_length=1, description="name of a catalogued CPU or accelerator")
     clients: int = Field(default=1, ge=1, le=100_000, description="number of identical clients")
     devices: int = Field(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import xml.etree.ElementTree as ET
@@ -241,14 +240,25 @@ HOSTILE = '</text><script>alert(1)</script>"\x00\x1b\ud7ff😀 漢字 & ' + "w" 
 def test_names_are_text_and_nothing_else() -> None:
     stage = HOSTILE[:100]
     data = {
-        "pools": [pool(name=HOSTILE, stage=stage, prefix_cache={})],
-        "tiers": [{"name": HOSTILE, "memory_gb": 1, "gb_per_s": 1}],
-        "services": [{"stage": f"s{stage}", "device": "epyc-9654"}],
+        "pools": [pool(prefix_cache={})],
+        "tiers": [{"name": "host", "memory_gb": 1, "gb_per_s": 1}],
+        "services": [{"stage": "tokenise", "device": "epyc-9654"}],
     }
+    pipeline = [{"kind": "tokenise"}, {"kind": "llm"}]
+    workload = Workload.parse({**NO_CLIENTS, "lengths": LENGTHS, "pipeline": pipeline})
+    deployment = Deployment.parse(data)
     # Specifications refuse characters that are no text; a drawing does not rely on it.
-    pipeline = [{"kind": "tokenise", "name": f"s{stage}"}, {"kind": "llm", "name": stage}]
-    workload = Workload.model_validate_json(json.dumps({**NO_CLIENTS, "lengths": LENGTHS, "pipeline": pipeline}))
-    svg = draw_deployment(Deployment.model_validate_json(json.dumps(data)), workload.plan)
+    names = {"name": HOSTILE, "stage": stage}
+    deployment = deployment.model_copy(
+        update={
+            "pools": (deployment.pools[0].model_copy(update=names),),
+            "tiers": (deployment.tiers[0].model_copy(update={"name": HOSTILE}),),
+            "services": (deployment.services[0].model_copy(update={"stage": f"s{stage}"}),),
+        }
+    )
+    tokenise, llm = workload.pipeline
+    stages = (tokenise.model_copy(update={"name": f"s{stage}"}), llm.model_copy(update={"name": stage}))
+    svg = draw_deployment(deployment, workload.model_copy(update={"pipeline": stages}).plan)
     check(svg)
     assert "<script" not in svg
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,14 +20,17 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from dse.cli.main import app
+from dse.client.study import RemoteTrial
 from dse.evaluation import deployment_of
 from dse.export import TARGETS, Exported, export
-from dse.export.bundle import bundle
+from dse.export.bundle import Bundle, bundle, write_bundle
 from dse.export.command import Command
 from dse.export.exported import Account, settings_of
 from dse.export.load import DATASET, export_load
 from dse.export.names import repository_of
 from dse.export.parsers import COMMANDS, describe, flag_list
+from dse.export.routers import router_version
+from dse.export.safe_names import dns_names, file_names
 from dse.export.scripts import engine_command
 from dse.library import load_study, study_names
 from dse.output import load as load_run
@@ -102,6 +107,7 @@ def any_pools(draw: st.DrawFn) -> Deployment:
             "watermark": draw(st.sampled_from([0.0, 0.01, 0.05])),
             "swap_gb": draw(st.sampled_from([0.0, 64.0])),
         },
+        "stage": draw(st.sampled_from(["llm", "draft"])),
         "expert_skew": draw(st.sampled_from([0.0, 0.5])),
         "min_prompt_tokens": draw(st.sampled_from([1, 10])),
         "step_noise_cv": draw(st.sampled_from([0.0, 0.1])),
@@ -189,6 +195,12 @@ def test_a_field_that_nobody_thought_of_is_named() -> None:
     assert any(note.startswith("pools.main.expert_skew: 0.5 has no counterpart in nowhere") for note in account.notes)
 
 
+def test_a_pool_of_another_stage_is_called_by_its_own_name() -> None:
+    found = export(made(stage="draft"), "vllm")
+    assert not unaccounted(made(stage="draft"), found)
+    assert not [note for note in found.notes if "pools.draft" in note]
+
+
 # Command lines
 
 
@@ -248,6 +260,32 @@ def test_data_parallel_ranks_share_what_a_client_has() -> None:
     assert (sglang["--max-running-requests"], sglang["--chunked-prefill-size"]) == (100, 4096)
 
 
+def test_sizes_that_ranks_take_are_their_parts_of_a_client_s() -> None:
+    memory = {"block_tokens": 16, "blocks": 8000}
+    deployment = Deployment.parse(
+        {
+            "pools": [
+                {**ONE, "model": "deepseek-v3", "tp": 2, "dp": 4, "pp": 2, "kv_memory": memory, "prefix_cache": {}}
+            ],
+            "tiers": [{"name": "host", "kind": "host-dram", "clients": 1, "memory_gb": 1024}],
+        }
+    )
+    vllm, sglang = parsed(deployment, "vllm"), parsed(deployment, "sglang")
+    # vLLM has an engine for each of 4 ranks, whose 4 workers share the memory that is asked for.
+    assert vllm["--num-gpu-blocks-override"] == 2000
+    assert vllm["--kv-offloading-size"] * 2**30 == pytest.approx(1024e9 / 4)
+    # Of SGLang's 16 processes each takes the host memory, and each rank of 4 has a pool of tokens.
+    assert sglang["--max-total-tokens"] == 2000 * 16
+    assert sglang["--hicache-size"] == 1024 / 16
+
+
+def test_a_host_cache_too_small_for_its_ranks_is_named() -> None:
+    tier = {"name": "host", "kind": "host-dram", "clients": 1, "memory_gb": 1}
+    found = export(Deployment.parse({"pools": [{**ONE, "prefix_cache": {}}], "tiers": [tier]}), "sglang")
+    assert any("tiers.host: 1 GB is too little for 4 ranks" in note for note in found.notes)
+    assert "--hicache-size" not in found.files["sglang-main.sh"]
+
+
 def test_groups_of_experts_that_vllm_does_not_have_are_named() -> None:
     deployment = made(model="deepseek-v3", tp=8, ep=4)
     found = export(deployment, "vllm")
@@ -267,9 +305,15 @@ def test_roles_tiers_and_drafts() -> None:
         }
     )
     prefill, decode = (flag_list("vllm").parse(each.words()) for each in commands_of(deployment, "vllm"))
-    assert prefill["--kv-transfer-config"] == {"kv_connector": "NixlConnector", "kv_role": "kv_producer"}
-    assert decode["--kv-transfer-config"]["kv_role"] == "kv_consumer"
-    assert prefill["--kv-offloading-size"] == pytest.approx(100)  # GiB
+    # --kv-offloading-size would make vLLM forget the connector that hands over.
+    assert "--kv-offloading-size" not in prefill
+    assert prefill["--kv-transfer-config"]["kv_connector"] == "MultiConnector"
+    assert prefill["--kv-transfer-config"]["kv_role"] == "kv_producer"
+    handing, keeping = prefill["--kv-transfer-config"]["kv_connector_extra_config"]["connectors"]
+    assert handing == {"kv_connector": "NixlConnector", "kv_role": "kv_producer"}
+    assert keeping["kv_connector"] == "OffloadingConnector"
+    assert keeping["kv_connector_extra_config"] == {"cpu_bytes_to_use": 100 * 2**30}
+    assert decode["--kv-transfer-config"] == {"kv_connector": "NixlConnector", "kv_role": "kv_consumer"}
     assert decode["--speculative-config"] == {"method": "ngram", "num_speculative_tokens": 3}
     prefill, decode = (flag_list("sglang").parse(each.words()) for each in commands_of(deployment, "sglang"))
     assert (prefill["--disaggregation-mode"], decode["--disaggregation-mode"]) == ("prefill", "decode")
@@ -278,32 +322,64 @@ def test_roles_tiers_and_drafts() -> None:
     assert decode["--speculative-num-draft-tokens"] == 4
 
 
+def started(script: str, folder: Path, client: int = 1) -> tuple[list[str], dict[str, str]]:
+    """What a script starts, as Bash itself reads it: words after the program, and variables of vLLM."""
+    for name in ("vllm", "python", "vllm-router"):
+        said = "[sys.argv[1:], {name: each for name, each in os.environ.items() if 'VLLM' in name}]"
+        (folder / name).write_text(f"#!{sys.executable}\nimport json, os, sys\nprint(json.dumps({said}))\n")
+        (folder / name).chmod(0o755)
+    ran = subprocess.run(
+        ["bash", "-s", str(client)],
+        input=script,
+        env={"PATH": f"{folder}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr
+    words, variables = json.loads(ran.stdout)
+    return words, variables
+
+
 def test_scripts_run_the_command_with_their_arguments(tmp_path: Path) -> None:
-    """Bash itself reads the scripts: the engine in its place prints what it is given."""
     deployment = Deployment.parse({"pools": SPLIT, "router": "round_robin"})
     for engine in ("vllm", "sglang"):
         found = export(deployment, engine)
-        program = tmp_path / ("vllm" if engine == "vllm" else "python")
-        for name in (program, tmp_path / "vllm-router"):
-            name.write_text(f"#!{sys.executable}\nimport json, sys\nprint(json.dumps(sys.argv[1:]))\n")
-            name.chmod(0o755)
         for name, text in found.files.items():
-            script = tmp_path / name
-            script.write_text(text)
-            ran = subprocess.run(
-                ["bash", str(script), "1"], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, text=True
-            )
-            assert ran.returncode == 0, ran.stderr
-            words = json.loads(ran.stdout)
+            words, _ = started(text, tmp_path)
             if "router" in name:
                 start = 0 if engine == "vllm" else 2
                 routed = flag_list(f"{engine}-router").parse(words[start:])
-                assert len(routed["--prefill"]), len(routed["--decode"]) == (2, 3)
+                addresses = [each for each in routed["--prefill"] if each.startswith("http")]
+                assert (len(addresses), len(routed["--decode"])) == (2, 3)
                 assert (routed["--prefill-policy"], routed["--decode-policy"]) == ("round_robin", "power_of_two")
             else:
                 values = flag_list(engine).parse(words[2:])
                 first = {"vllm": 8000, "sglang": 30000}[engine] + (2 if "decode" in name else 0)
                 assert values["--port"] == first + 1
+
+
+TWO_PREFILLS = [SPLIT[0], {**SPLIT[0], "name": "more", "clients": 1}, SPLIT[1]]
+
+
+def test_clients_that_hand_over_have_ports_of_their_own_which_the_router_knows(tmp_path: Path) -> None:
+    deployment = Deployment.parse({"pools": TWO_PREFILLS})
+    files = export(deployment, "sglang").files
+    listening = {}
+    for pool, clients in (("prefill", 2), ("more", 1)):
+        for client in range(clients):
+            values = flag_list("sglang").parse(started(files[f"sglang-{pool}.sh"], tmp_path, client)[0][2:])
+            listening[f"http://HOST:{values['--port']}"] = str(values["--disaggregation-bootstrap-port"])
+    assert list(listening.values()) == ["9001", "9002", "9003"]
+    words, _ = started(files["sglang-router.sh"], tmp_path)
+    told = {words[place + 1]: words[place + 2] for place, word in enumerate(words) if word == "--prefill"}
+    assert told == listening
+    # vLLM's side channel takes a port for each rank.
+    files, taken = export(deployment, "vllm").files, set()
+    for pool, clients, ranks in (("prefill", 2, 4), ("more", 1, 4), ("decode", 3, 2)):
+        for client in range(clients):
+            first = int(started(files[f"vllm-{pool}.sh"], tmp_path, client)[1]["VLLM_NIXL_SIDE_CHANNEL_PORT"])
+            assert not taken & set(range(first, first + ranks))
+            taken |= set(range(first, first + ranks))
 
 
 def test_a_rule_that_a_router_does_not_have_is_named() -> None:
@@ -386,6 +462,164 @@ def test_kubernetes_manifests_are_valid_by_its_own_schemas() -> None:
     for deployment in (made(clients=2), Deployment.parse({"pools": SPLIT}), made(accelerator="mi300x")):
         for document in documents(export(deployment, "kubernetes")):
             validate.validate(document, "1.31", strict=True)
+
+
+def test_a_cluster_tells_the_router_of_sglang_where_prefill_pods_hand_over() -> None:
+    pools = [{**pool, "engine": "sglang-0.5"} for pool in SPLIT]
+    found = list(documents(export(Deployment.parse({"pools": pools}), "kubernetes")))
+    pods = {each["metadata"]["name"]: each["spec"]["template"] for each in found if each["kind"] == "Deployment"}
+    words = pods["prefill"]["spec"]["containers"][0]["args"]
+    port = words[words.index("--disaggregation-bootstrap-port") + 1]
+    assert pods["prefill"]["metadata"]["annotations"] == {"sglang.ai/bootstrap-port": port}
+    assert "annotations" not in pods["decode"]["metadata"]
+
+
+@pytest.mark.parametrize("target", ["vllm", "sglang", "kubernetes"])
+def test_a_pool_that_a_router_does_not_serve_is_named(target: str) -> None:
+    found = export(Deployment.parse({"pools": [*SPLIT, {**ONE, "name": "whole"}]}), target)
+    assert any(note.startswith("pools.whole: ") and "sends nothing to it" in note for note in found.notes)
+    router = next(text for name, text in found.files.items() if "router" in name)
+    assert "The router before prefill, decode:" in router
+
+
+def test_a_router_of_another_engine_is_named_and_of_pools_that_hand_over_refused() -> None:
+    pools = [ONE, {**ONE, "name": "other", "engine": "sglang-0.5"}]
+    found = export(Deployment.parse({"pools": pools}), "kubernetes")
+    assert any(note.startswith("pools.other.engine: SGLang") and "vllm-router" in note for note in found.notes)
+    split = Deployment.parse({"pools": [SPLIT[0], {**SPLIT[1], "engine": "sglang-0.5"}]})
+    for target in ("kubernetes", "dynamo"):
+        with pytest.raises(SpecError, match=r"pools\.decode\.engine: sglang .* vllm.*pools\.prefill"):
+            export(split, target)
+    # The router is that of the pools that it serves, not of the first.
+    whole = {**ONE, "name": "whole", "engine": "sglang-0.5"}
+    found = export(Deployment.parse({"pools": [whole, *SPLIT]}), "kubernetes")
+    assert router_version("vllm") in found.files["router-llm.yaml"]
+
+
+@pytest.mark.parametrize("target", ["kubernetes", "llm-d", "dynamo", "ray-serve"])
+def test_clients_of_several_kinds_of_accelerators_are_asked_of_no_cluster(target: str) -> None:
+    deployment = made(pp=2, stage_accelerators=["h100-sxm", "h200-sxm"])
+    with pytest.raises(SpecError, match=r"pools\.main\.stage_accelerators: h100-sxm, h200-sxm: .*allowed: the same"):
+        export(deployment, target)
+    assert any("stage_accelerators" in note for note in export(deployment, "vllm").notes)
+    assert export(made(pp=2, stage_accelerators=["h100-sxm", "h100-sxm"]), target).files
+
+
+# Names that are any text
+
+
+def test_names_for_clusters_are_all_different_and_fit_a_service() -> None:
+    long = "a" * 49
+    found = dns_names(
+        ["a.b", "a_b", "8b", "小", "大", f"{long}.prefill", f"{long}.decode", "router-llm"], ["router-llm"]
+    )
+    assert list(found.values()) == [
+        "a-b", "a-b-2", "x-8b", "unnamed", "unnamed-2", long, f"{long[:48]}-2", "router-llm-2",
+    ]  # fmt: skip
+    assert file_names(["llm.prefill", "A", "a", ".."]) == {
+        "llm.prefill": "llm.prefill",
+        "A": "A",
+        "a": "a-2",
+        "..": "unnamed",
+    }
+
+
+def test_pools_whose_names_look_alike_are_all_exported() -> None:
+    names = ["a.b", "a_b", "8b", "小", "大", "router-llm", "router", "frontend"]
+    deployment = Deployment.parse({"pools": [{**ONE, "name": name} for name in names]})
+    services = [each for each in documents(export(deployment, "kubernetes")) if each["kind"] == "Service"]
+    assert len({each["metadata"]["name"] for each in services}) == len(names) + 1
+    for target in ("vllm", "sglang"):
+        assert len(export(deployment, target).files) == len(names) + 1
+    assert len(export(deployment, "llm-d").files) == len(names)
+    (graph,) = documents(export(deployment, "dynamo"))
+    assert len({each["name"].lower() for each in graph["spec"]["components"]}) == len(names) + 1
+
+
+ANY_NAME = st.text(min_size=1, max_size=70) | st.text("ab/.\\\n\r\x0b\x85\u2028\0#$`'\"{}[]<>: -%", min_size=1)
+SAFE_PATH = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*/)*[A-Za-z0-9_][A-Za-z0-9._-]*")
+SERVICE_NAME = re.compile(r"[a-z](?:[a-z0-9-]{,61}[a-z0-9])?")
+
+
+def called(pools: list[str], stages: list[str]) -> Deployment:
+    """A deployment of two stages with these names, past what the specification refuses; a tier has the first."""
+    small = {**ONE, "name": "small", "stage": "small", "clients": 2}
+    tier = {"name": "host", "kind": "host-dram", "clients": 1, "memory_gb": 64}
+    deployment = Deployment.parse({"pools": [{**SPLIT[0], "prefix_cache": {}}, SPLIT[1], small], "tiers": [tier]})
+    wanted = zip(deployment.pools, pools, [stages[0], stages[0], stages[1]], strict=True)
+    kept = tuple(pool.model_copy(update={"name": name, "stage": stage}) for pool, name, stage in wanted)
+    tiers = (deployment.tiers[0].model_copy(update={"name": pools[0]}),)
+    return deployment.model_copy(update={"pools": kept, "tiers": tiers})
+
+
+def without_comments(script: str) -> list[str]:
+    return [line.split("  # ")[0].rstrip() for line in script.split("\n") if not line.startswith("#")]
+
+
+def shape(data: Any) -> Any:
+    """What a document holds, whatever texts stand in it."""
+    if isinstance(data, dict):
+        return {key: shape(each) for key, each in data.items()}
+    return [shape(each) for each in data] if isinstance(data, list) else type(data)
+
+
+def check_named(found: Bundle, plain: Bundle) -> None:
+    """Check that names change comments, and nothing that is executed or read."""
+    assert len(found.files) == len(plain.files)
+    for (name, text), expected in zip(found.files.items(), plain.files.values(), strict=True):
+        assert SAFE_PATH.fullmatch(name), name
+        if name.endswith(".sh"):
+            ran = subprocess.run(["bash", "-n"], input=text, text=True, capture_output=True)
+            assert ran.returncode == 0, ran.stderr
+            assert without_comments(text) == without_comments(expected)
+        elif name.endswith(".yaml"):
+            read = list(yaml.safe_load_all(text))
+            assert shape(read) == shape(list(yaml.safe_load_all(expected)))
+            for each in read:
+                assert SERVICE_NAME.fullmatch(each.get("metadata", {}).get("name", "a"))
+        else:
+            assert name == "NOTES.md"
+            assert all(line[:2] in ("", "# ", "##", "- ") for line in text.split("\n"))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(ANY_NAME, min_size=3, max_size=3, unique=True), st.lists(ANY_NAME, min_size=2, max_size=2, unique=True))
+def test_any_names_change_comments_alone(pools: list[str], stages: list[str]) -> None:
+    deployment, plain = called(pools, stages), called(["prefill", "decode", "small"], ["large", "little"])
+    for target in TARGETS:
+        check_named(bundle(deployment, target), bundle(plain, target))
+
+
+def test_names_with_line_breaks_are_refused_where_they_are_read() -> None:
+    broken = "x\ntouch /tmp/pwned\n#"
+    for wrong in ({"name": broken}, {"stage": broken}):
+        with pytest.raises(SpecError, match=r"pools\.0\..*control character U\+000A; allowed: text on one line"):
+            made(**wrong)
+    for pipeline in (
+        {"kind": "cascade", "stages": ["a", broken], "fallback": [0.1]},
+        {"kind": "route", "to": {"a": 1, broken: 1}},
+    ):
+        with pytest.raises(SpecError, match="control character"):
+            Workload.parse({**WORKLOAD.model_dump(mode="json", exclude_unset=True), "pipeline": [pipeline]})
+
+
+@pytest.mark.parametrize(
+    "name", ["/etc/x", "../x", "a/../../x", "a//x", "./x", "C:x", "C:/x", "..\\x", "a\nb", "a/", "", "a\0"]
+)
+def test_no_file_is_written_outside_of_its_folder(name: str, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="no path within a folder"):
+        write_bundle({"first.sh": "", name: "text"}, tmp_path / "deploy")
+    # Nor for a service, whatever it sends.
+    study = SimpleNamespace(deployable=lambda *_, **__: SimpleNamespace(files={"first.sh": "", name: "text"}))
+    trial = RemoteTrial(study, SimpleNamespace(number=1))  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match="no path within a folder"):
+        trial.export("vllm", tmp_path / "deploy")
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_are_no_markup_in_the_page_of_notes() -> None:
+    page = bundle(made(name="<img src=x> \\<b> [here](http://elsewhere)"), "vllm").files["NOTES.md"]
+    assert "pools.\\<img src=x> \\\\\\<b> \\[here](http://elsewhere).engine: predicted" in page
 
 
 def test_llm_d_leaves_to_the_chart_what_the_chart_writes() -> None:
@@ -553,6 +787,66 @@ def test_the_written_deployment_is_the_same_system() -> None:
     deployment = made(clients=2, engine="vllm-0.19")
     again = Deployment.parse(yaml.safe_load(export_load(deployment, WORKLOAD).files["deployment.yaml"]))
     assert resolved(again) == resolved(deployment)
+
+
+def same_figures(deployment: Deployment, text: str) -> None:
+    """Check that a written deployment is served the workload as the deployment that it was written of."""
+    requests = build_requests(WORKLOAD)
+    again = Deployment.parse(yaml.safe_load(text))
+    try:
+        expected = simulate(deployment, requests).requests()
+    except SpecError as error:
+        with pytest.raises(type(error)):
+            simulate(again, requests)
+    else:
+        np.testing.assert_array_equal(simulate(again, requests).requests(), expected)
+
+
+def test_the_written_deployment_keeps_the_rule_of_its_stage() -> None:
+    own = {"routers": [{"stage": "llm", "router": "random"}], "router": "round_robin"}
+    deployment = Deployment.parse({"pools": [{**ONE, "clients": 3}], **own})
+    text = export_load(deployment, WORKLOAD).files["deployment.yaml"]
+    assert yaml.safe_load(text)["router"] == "random"
+    same_figures(deployment, text)
+
+
+CASCADE = {"kind": "cascade", "stages": ["..", "../../../../tmp/x"], "fallback": [0.5]}
+
+
+def test_the_written_deployments_of_several_stages_can_be_simulated(tmp_path: Path) -> None:
+    """Each is one LLM stage; what others have, as lending, is not in it. Their folders lie within the one given."""
+    data = {**WORKLOAD.model_dump(mode="json", exclude_unset=True), "requests": 40, "pipeline": [CASCADE]}
+    first, second = CASCADE["stages"]
+    deployment = Deployment.parse(
+        {
+            "pools": [
+                {**ONE, "stage": first, "clients": 2},
+                *({**pool, "stage": second} for pool in SPLIT),
+            ],
+            "lending": {"prefill_above_tokens": 1000},
+            "routers": [{"stage": first, "router": "random"}, {"stage": second, "router": "round_robin"}],
+        }
+    )
+    found = export_load(deployment, Workload.parse(data))
+    folders = {name.partition("/")[0] for name in found.files}
+    assert folders == {"unnamed", "tmp-x"}
+    write_bundle(found.files, tmp_path / "deploy" / "load")
+    assert [each.name for each in tmp_path.iterdir()] == ["deploy"]
+    for folder, rule, lends in (("unnamed", "random", False), ("tmp-x", "round_robin", True)):
+        again = Deployment.from_yaml(tmp_path / "deploy/load" / folder / "deployment.yaml")
+        assert (again.router, again.lending is not None) == (rule, lends)
+        trace = Workload.parse({"trace": {"path": str(tmp_path / "deploy/load" / folder / DATASET)}})
+        assert simulate(again, build_requests(trace)).requests()["served"].all()
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.one_of(shipped_designs(), any_pools()))
+def test_every_written_deployment_is_served_as_the_one_it_is_of(deployment: Deployment) -> None:
+    if len({pool.stage for pool in deployment.pools}) > 1:
+        return
+    pools = tuple(pool.model_copy(update={"stage": "llm"}) for pool in deployment.pools)
+    alone = deployment.model_copy(update={"pools": pools, "services": ()})
+    same_figures(alone, export_load(alone, WORKLOAD).files["deployment.yaml"])
 
 
 # Command

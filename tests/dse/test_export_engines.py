@@ -56,6 +56,19 @@ with imported_from([Path(wheel)]):
 json.dump(refused, sys.stdout)
 """
 
+READ = """
+import json, sys
+from importlib import import_module
+from pathlib import Path
+from dse.export.parsers.describe import built
+from dse.export.parsers.standins import imported_from
+
+with imported_from([Path(sys.argv[1])]):
+    given = built("sglang-router").parse_args(json.load(sys.stdin))
+    read = import_module("sglang_router.router_args").RouterArgs.from_cli_args(given)
+json.dump([read.prefill_urls, read.decode_urls], sys.stdout)
+"""
+
 pytestmark = pytest.mark.skipif(not WHEELS, reason="DSE_ENGINE_WHEELS names no folder of wheels (430 MB to download)")
 
 
@@ -132,6 +145,23 @@ def test_the_router_takes_the_arguments_of_every_design(engine: str) -> None:
     asked = [line for deployment in designs() for line in routed(deployment, engine)]
     assert len(asked) > 20
     assert refused(f"{engine}-router", asked) == []
+
+
+def test_sglang_s_router_reads_the_bootstrap_port_behind_each_prefill_client() -> None:
+    pool = {"model": "llama-3.1-8b", "accelerator": "h100-sxm", "clients": 2}
+    pools = [{**pool, "name": role, "role": role} for role in ("prefill", "decode")]
+    (words,) = routed(Deployment.parse({"pools": pools}), "sglang")
+    ran = subprocess.run(
+        [sys.executable, "-c", READ, str(wheel_of("sglang-router"))],
+        input=json.dumps(words),
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert json.loads(ran.stdout) == [
+        [["http://HOST:30000", 9001], ["http://HOST:30001", 9002]],
+        ["http://HOST:30002", "http://HOST:30003"],
+    ]
 
 
 def test_the_benchmark_takes_the_arguments_of_the_load_script() -> None:

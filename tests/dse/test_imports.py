@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from dse.export import export
 from dse.export.exported import Account
 from dse.export.scripts import engine_command
 from dse.imports import import_engine, import_metrics, import_requests
+from dse.imports.arguments import read_arguments
 from dse.imports.models import model_of
 from dse.library import load_study
 from dse.spec import StudySpec
@@ -189,6 +191,26 @@ def test_sglang_s_own_ways() -> None:
     assert pool.batching.schedule_ahead is False
 
 
+def test_sizes_of_ranks_are_added_up_to_those_of_a_client() -> None:
+    command = (
+        "python -m sglang.launch_server --model-path deepseek-ai/DeepSeek-V3-0324 --tp 8 --attn-dp-size 4 --pp-size 2 "
+        "--page-size 16 --max-total-tokens 32000 --enable-hierarchical-cache --hicache-size 64"
+    )
+    found = import_engine(command, accelerator="h200-sxm").deployment
+    assert (found.pools[0].kv_memory.blocks, found.tiers[0].memory_gb) == (8000, 1024)
+    command = "vllm serve deepseek-ai/DeepSeek-V3-0324 -tp 2 -dp 4 -pp 2 --num-gpu-blocks-override 2000"
+    found = import_engine(f"{command} --kv-offloading-size 100", accelerator="h200-sxm").deployment
+    assert found.pools[0].kv_memory.blocks == 8000
+    assert found.tiers[0].memory_gb == pytest.approx(4 * 100 * 2**30 / 1e9)
+    keeping = {
+        "kv_connector": "OffloadingConnector",
+        "kv_role": "kv_both",
+        "kv_connector_extra_config": {"cpu_bytes_to_use": 100 * 2**30},
+    }
+    found = import_engine(f"{command} --kv-transfer-config '{json.dumps(keeping)}'", accelerator="h200-sxm").deployment
+    assert found.tiers[0].memory_gb == pytest.approx(4 * 100 * 2**30 / 1e9)
+
+
 def test_configuration_files_of_engines(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(
@@ -232,6 +254,15 @@ def test_every_catalogued_repository_leads_to_a_model_of_its_shape() -> None:
     for name in catalog.model_names():
         found = model_of(catalog.model(name).source.split(",")[0].split(" ")[0])
         assert catalog.model(found).parameters == catalog.model(name).parameters
+
+
+def test_a_command_may_be_longer_than_a_name_of_a_file_and_end_in_one() -> None:
+    flags = " ".join(["--disable-log-requests", "--max-num-seqs=256"] * 8)
+    found = read_arguments(f"vllm serve llama-8b {flags} --config more.yaml")
+    assert len(flags) > 255
+    assert (found.engine, found.model, found.values["--max-num-seqs"]) == ("vllm", "llama-8b", 256)
+    with pytest.raises(SpecError, match=r"nowhere\.yaml: No such file"):
+        read_arguments("nowhere.yaml")
 
 
 @pytest.mark.parametrize(
@@ -487,6 +518,21 @@ def test_logs_become_traces_that_the_simulator_reads(style: str, tmp_path: Path)
     assert found.requests == 4
     if style == "dates":
         assert any("1 of 5 requests" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("within", ["\u2028", "\x85", "a" * 200_000], ids=["separator", "next line", "long"])
+@pytest.mark.parametrize("style", ["lines", "table"])
+def test_logs_may_hold_the_prompts_themselves(style: str, within: str, end: str, tmp_path: Path) -> None:
+    log, usual = tmp_path / "log", csv.field_size_limit()
+    if style == "lines":
+        row = {"time": 1, "prompt": within, "prompt_tokens": 2, "output_tokens": 3}
+        text = "".join(json.dumps({**row, "time": at}, ensure_ascii=False) + end for at in (1, 2))
+    else:
+        text = end.join(["time,prompt,prompt_tokens,output_tokens", f"1,{within},2,3", f"2,{within},2,3", ""])
+    log.write_text(text, encoding="utf-8", newline="")
+    assert import_requests(log).csv == "arrival_s,prompt_tokens,output_tokens\n0,2,3\n1,2,3\n"
+    assert csv.field_size_limit() == usual
 
 
 @pytest.mark.parametrize(
