@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
@@ -22,6 +22,7 @@ from typing import IO, Any
 from dse.certificate.ledger import Certificate
 from dse.confidence.sureness import Sureness
 from dse.evaluation import Evaluation, build_load
+from dse.family import FamilySpec
 from dse.provenance import trace_sha256
 from dse.result import Clock, StudyResult
 from dse.spec import StudySpec
@@ -38,26 +39,30 @@ JOURNAL, STUDY, FRONT, TRIALS, REPORT = (
 )
 FAMILY = "family.json"
 """By which the folder of a family is known; its members' runs are below (:mod:`dse.family.folder`)."""
+MEMBERS = "members.csv"
+"""Of a family."""
 MARKDOWN = "report.md"
-"""Not written by a run: by ``dse report --format markdown``."""
+"""Not written by the run of a study: by ``dse report --format markdown``."""
+OTHER = {JOURNAL: FAMILY, FAMILY: JOURNAL}
+"""The mark of a run of the other kind, which a folder cannot hold as well."""
 
 
 @contextmanager
 def claim(
     folder: Path, *, resume: bool, overwrite: bool, numbered: bool = False, mark: str = JOURNAL
 ) -> Iterator[Path]:
-    """Hold a folder for one run: nobody else writes there meanwhile, and nothing is left if nothing was written.
+    """Hold a folder for one run: nobody else writes there meanwhile, and nothing is left if no trial was written.
 
     Parameters
     ----------
     folder
         Made if it is not there.
     resume, overwrite
-        Whether to go on with the run that is there, or to replace it.
+        Whether to go on with the run that is there, or to replace it, be it of a study or of a family.
     numbered
         Whether to append a number to the name if there is a run already.
     mark
-        File by which a folder is known to hold a run.
+        File by which a folder is known to hold a run: that of a study, or of a family.
 
     Yields
     ------
@@ -69,38 +74,90 @@ def claim(
     SpecError
         If the folder cannot be written to, is in use, or holds a run that is neither resumed nor overwritten.
     """
-    wanted, number, new = folder, 2, False
+    wanted, number = folder, 2
     while True:
-        marked = folder / mark
+        marked, other = folder / mark, folder / OTHER[mark]
         if resume and not marked.exists():
             raise SpecError(f"{folder}: no run to resume, {mark} is missing")
         try:
+            made = [path for path in (folder, *folder.parents) if not path.exists()]
             folder.mkdir(parents=True, exist_ok=True)
+            if other.exists() and not (resume or overwrite):
+                raise FileExistsError
             # Whoever makes the mark has the folder: two runs that start together do not both make it.
             marked.touch(exist_ok=resume or overwrite)
-            new = not resume
             break
         except FileExistsError:
-            if not (numbered and marked.exists()):
-                if marked.exists():
-                    hint = "go on with --resume, or replace it with --overwrite"
-                    raise SpecError(f"{folder}: holds an earlier run; {hint}") from None
-                raise SpecError(f"{folder}: cannot write there: it is no folder") from None
+            if not (numbered and (marked.exists() or other.exists())):
+                raise _taken(marked, other) from None
             folder, number = wanted.with_name(f"{wanted.name}-{number}"), number + 1
         except OSError as error:
             raise SpecError(f"{folder}: cannot write there: {error.strerror or error}") from None
+    ours = False
+    try:
+        with _holding(marked) as held:
+            ours = not resume
+            if overwrite:
+                with _holding(other) if other.exists() else nullcontext():
+                    _clear(folder)
+                other.unlink(missing_ok=True)
+                held.truncate(0)
+            yield folder
+    finally:
+        if ours and not _has_trials(folder, mark):
+            marked.unlink(missing_ok=True)
+            with suppress(OSError):
+                for path in (folder, *made[1:]):
+                    path.rmdir()
+
+
+def _taken(marked: Path, other: Path) -> SpecError:
+    """Return what is said of a folder that cannot be had."""
+    folder = marked.parent
+    if marked.exists():
+        return SpecError(f"{folder}: holds an earlier run; go on with --resume, or replace it with --overwrite")
+    if other.exists():
+        kind = "family of studies" if other.name == FAMILY else "single study"
+        return SpecError(f"{folder}: holds the run of a {kind}; replace it with --overwrite, or use another --out")
+    return SpecError(f"{folder}: cannot write there: it is no folder")
+
+
+@contextmanager
+def _holding(marked: Path) -> Iterator[IO[bytes]]:
+    """Hold the file by which a folder is known."""
     with marked.open("r+b") as held:
         if not _lock(held):
-            raise SpecError(f"{folder}: another run is using it; wait for its end or use another --out")
-        if overwrite:
-            held.truncate(0)
-            for name in (STUDY, FRONT, TRIALS, REPORT, MARKDOWN):
-                (folder / name).unlink(missing_ok=True)
-        yield folder
-    if new and marked.stat().st_size == 0:
-        marked.unlink()
-        with suppress(OSError):
-            folder.rmdir()
+            raise SpecError(f"{marked.parent}: another run is using it; wait for its end or use another --out")
+        yield held
+
+
+def _clear(folder: Path) -> None:
+    """Remove what runs wrote in a folder and in those of a family's members, save for marks; nothing else."""
+    for label in _member_labels(folder):
+        if (folder / label / JOURNAL).exists():
+            with claim(folder / label, resume=False, overwrite=True):
+                # Without a trial nothing of it is left.
+                pass
+            with suppress(OSError):
+                (folder / label).parent.rmdir()
+    for name in (STUDY, FRONT, TRIALS, REPORT, MARKDOWN, MEMBERS):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _has_trials(folder: Path, mark: str) -> bool:
+    """Return whether a run wrote a trial, or that of a member did."""
+    journals = [folder / label / JOURNAL for label in (_member_labels(folder) if mark == FAMILY else [""])]
+    return any(journal.exists() and journal.stat().st_size for journal in journals)
+
+
+def _member_labels(folder: Path) -> list[str]:
+    """Return the members of the family that ran in a folder; none if that cannot be told."""
+    try:
+        data = json.loads((folder / FAMILY).read_text(encoding="utf-8"))
+        family = FamilySpec.parse(data["family"], source=str(folder / FAMILY))
+    except (OSError, ValueError, KeyError, TypeError, SpecError):
+        return []
+    return [member.label for member in family.members if member.label]
 
 
 def _lock(file: IO[bytes]) -> bool:

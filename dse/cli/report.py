@@ -45,7 +45,10 @@ def report(
     path = target or folder / (MARKDOWN if kind is Format.MARKDOWN else REPORT)
     if (folder / FAMILY).exists():
         answer = family.load_answer(folder)
-        (family.save_answer_markdown if kind is Format.MARKDOWN else family.save_answer_report)(answer, path)
+        if kind is Format.MARKDOWN:
+            family.save_answer_markdown(answer, path)
+        else:
+            family.save_answer_report(answer, path, folder)
     else:
         result = load(folder)
         announce_compilation()

@@ -7,13 +7,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dse.cli.given import given_words
 from dse.cli.overrides import change_workload
 
 if TYPE_CHECKING:
     from dse.spec import StudySpec
 
+FOLDER = frozenset({"folder", "resume", "overwrite"})
+"""Options that say where results go."""
+
+HOW = frozenset({"jobs", "backend", "scheduler", "storage", "quiet", "markdown"})
+"""Options that say how to run, not what: they change no study."""
+
 
 def run(
+    context: typer.Context,
     study: Annotated[str, typer.Argument(help="name of a shipped study (see: dse list studies) or a .yaml file")],
     trials: Annotated[int | None, typer.Option(help="designs to simulate", show_default="the study's")] = None,
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", help="processes", show_default="all processors")] = None,
@@ -103,12 +111,13 @@ def run(
         raise SpecError("--quiet and --markdown contradict each other: choose one")
     family = load_family(family_of(study))
     check_backend(backend, scheduler)
+    command = ["dse", "run", study, *given_words(context, without=FOLDER)]
     how = Searching(jobs, quiet, markdown, backend, scheduler, storage, resume=resume, overwrite=overwrite)
     if family.label_kinds and family_of(study) == study:
         members = [Member(each.scenario, each.alternative, changed(each.spec)) for each in family.members]
-        run_together(how, study, family, members, folder)
+        run_together(how, command, family, members, given_words(context, without=FOLDER | HOW), folder)
     else:
-        run_alone(how, study, changed(load_study(study)), folder)
+        run_alone(how, command, changed(load_study(study)), folder)
 
 
 def _changed(spec: StudySpec, changes: dict[str, Any]) -> StudySpec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from dse.cli.console import INTERRUPTED, NOT_FEASIBLE, announce_compilation, err
 from dse.cli.screen import confirmed_on_screen, show_answer, show_member, show_result, watch
 from dse.evaluation import build_load
 from dse.family import Answer, FamilySpec, Found, Member
-from dse.family.folder import mark, save_answer
+from dse.family.folder import check_same, mark, save_answer
 from dse.family.markdown import answer_markdown
 from dse.output import FAMILY, JOURNAL, REPORT, claim, save
 from dse.result import StudyResult
@@ -74,15 +75,15 @@ class Searching:
         return result
 
 
-def run_alone(how: Searching, name: str, spec: StudySpec, wanted: Path | None) -> None:
+def run_alone(how: Searching, command: Sequence[str], spec: StudySpec, wanted: Path | None) -> None:
     """Run a study and show what it found.
 
     Parameters
     ----------
     how
         How to run it.
-    name
-        Name or path by which it was asked for.
+    command
+        The command that was given, without what it says of the folder.
     spec
         The study.
     wanted
@@ -99,28 +100,40 @@ def run_alone(how: Searching, name: str, spec: StudySpec, wanted: Path | None) -
     else:
         show_result(result, folder)
     if result.interrupted:
-        _stopped(name, folder)
+        _stopped(command, folder)
     if not result.front:
         raise typer.Exit(NOT_FEASIBLE)
 
 
-def run_together(how: Searching, name: str, family: FamilySpec, members: Sequence[Member], wanted: Path | None) -> None:
+def run_together(
+    how: Searching,
+    command: Sequence[str],
+    family: FamilySpec,
+    members: Sequence[Member],
+    options: Sequence[str],
+    wanted: Path | None,
+) -> None:
     """Run the members of a family one after the other, and show what they found together.
 
     Parameters
     ----------
-    how, name, wanted
+    how, command, wanted
         As for :func:`run_alone`.
     family
         The family.
     members
         Its members, with what was changed on the command line.
+    options
+        What was changed there, word by word.
     """
     founds: list[Found] = []
     # All before a folder is made: what is wrong with one of them leaves nothing behind.
     loads = [build_load(member.spec) for member in members]
     with _held(how, wanted, family.name, FAMILY) as folder:
-        mark(family, folder, whole=False)
+        if how.resume:
+            check_same(family, folder)
+        else:
+            mark(family, options, folder, whole=False)
         announce_compilation()
         for member, load in zip(members, loads, strict=True):
             here = folder / member.label
@@ -128,11 +141,13 @@ def run_together(how: Searching, name: str, family: FamilySpec, members: Sequenc
             with claim(here, resume=going_on, overwrite=how.overwrite):
                 # Without a terminal a line for each member is enough.
                 founds.append(Found(member, how.run(member.spec, load, here, told=err.is_terminal)))
+            # When going on not before: a member that refuses leaves all as it is.
+            mark(family, options, folder, whole=False)
             if founds[-1].result.interrupted:
-                _stopped(name, folder)
+                _stopped(command, folder)
             if not how.quiet:
                 show_member(founds[-1])
-        answer = Answer(family, tuple(founds))
+        answer = Answer(family, tuple(founds), tuple(options))
         save_answer(answer, folder)
     if how.quiet:
         out.print(str(folder / REPORT), soft_wrap=True)
@@ -156,6 +171,7 @@ def _of_one(spec: StudySpec, result: StudyResult) -> Answer:
     return Answer(family, (Found(Member("", "", spec), result),))
 
 
-def _stopped(name: str, folder: Path) -> NoReturn:
-    err.print(f"stopped; go on with: dse run {name} --out {folder} --resume", soft_wrap=True)
+def _stopped(command: Sequence[str], folder: Path) -> NoReturn:
+    again = shlex.join([*command, "--out", str(folder), "--resume"])
+    err.print(f"stopped; go on with: {again}", soft_wrap=True)
     raise typer.Exit(INTERRUPTED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -79,10 +80,18 @@ class Answer:
         What was asked.
     founds
         Its members, in order.
+    options
+        What the command line changed in all members, word by word: ``--rate``, ``3``.
     """
 
     family: FamilySpec
     founds: tuple[Found, ...]
+    options: tuple[str, ...] = ()
+
+    @property
+    def command_options(self) -> str:
+        """The options as one types them."""
+        return shlex.join(self.options)
 
     @cached_property
     def members(self) -> pd.DataFrame:

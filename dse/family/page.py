@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -19,14 +20,15 @@ HEIGHT = 460
 """Of a figure, pixels."""
 
 
-def render_family(answer: Answer) -> str:
+def render_family(answer: Answer, runs: str = "") -> str:
     """Return the answer as one self-contained HTML document.
 
     Parameters
     ----------
     answer
-        What the studies of a family found. Their reports are linked where ``dse run`` puts them: in folders beside
-        the page.
+        What the studies of a family found. Their reports are linked where ``dse run`` puts them.
+    runs
+        The way from the page to the folder of the family's run, as in an address: with ``/`` at its end, or empty.
 
     Returns
     -------
@@ -37,7 +39,7 @@ def render_family(answer: Answer) -> str:
     family = answer.family
     sections = [
         ("answer", "In short", _short(answer)),
-        ("members", "Members", _members(answer)),
+        ("members", "Members", _members(answer, runs)),
         *(_front(answer, place, front, payload) for place, front in enumerate(answer.fronts)),
         ("reproduce", "Reproduce", _reproduce(answer)),
     ]
@@ -49,6 +51,7 @@ def render_family(answer: Answer) -> str:
             *((title.capitalize(), ", ".join(labels)) for title, labels in kinds.items() if labels),
             ("Objectives", ", ".join(words.label(name) for name in family.objectives)),
             ("Promises", _promises(answer.founds) or "not the same in all members"),
+            *([("Changed on the command line", answer.command_options)] if answer.options else []),
         ]
     )
     return document(
@@ -77,10 +80,10 @@ def _short(answer: Answer) -> str:
     return f'<h2>In short</h2><ul>{said}</ul><p class="note">{note}</p>'
 
 
-def _members(answer: Answer) -> str:
+def _members(answer: Answer, runs: str) -> str:
     """Return the HTML of a row for each member, with the way to its report."""
     shown = members_table(answer)
-    links = [f"{found.member.label}/report.html" for found in answer.founds]
+    links = [f"{runs}{found.member.label}/report.html" for found in answer.founds]
     rows = [[*_cells(shown, place), Cell(f'<a href="{escape(link)}">report</a>')] for place, link in enumerate(links)]
     return f"<h2>Members</h2>{table(shown.title, (*shown.head, 'In full'), rows, quiet=True)}"
 
@@ -166,9 +169,11 @@ def _reproduce(answer: Answer) -> str:
     shipped = family.name in family_names() and load_family(family.name) == family
     source = family.name if shipped else f"{family.name}.yaml"
     how = "The studies come with dse-llm." if shipped else f"Save the studies below as {source} first."
-    commands = f"# with dse-llm {version_of('dse-llm')}\ndse run {source}"
+    command = shlex.join(["dse", "run", source, *answer.options])
+    commands = f"# with dse-llm {version_of('dse-llm')}\n{command}"
+    studies = f"The studies as YAML{', without what the command line changed' if answer.options else ''}"
     return (
         f"<h2>Reproduce</h2><p>{escape(how)} The same seed and versions give the same designs, on any number of "
         f"processes.</p><pre><code>{escape(commands)}</code></pre>"
-        f"<details><summary>The studies as YAML</summary><pre><code>{escape(family.to_yaml())}</code></pre></details>"
+        f"<details><summary>{studies}</summary><pre><code>{escape(family.to_yaml())}</code></pre></details>"
     )
