@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Final
+from collections.abc import Callable, Container
+from typing import Final, Literal
 
 from dse.certificate.ledger import Certificate
 from dse.objectives import LATENCIES, direction_of, is_metric, latency_of, metric
@@ -216,26 +217,55 @@ def routed(deployment: Deployment) -> str:
 
 
 def short(deployment: Deployment) -> str:
-    """Return the hardware of a deployment in a few characters: clients, accelerator, parallelism."""
-    pools = [clients(pool) for pool in deployment.pools]
-    joint = " → " if any(pool.role == "prefill" for pool in deployment.pools) else " + "
-    return f"{joint.join(pools)} · {deployment.pools[0].weights}"
+    """Return the hardware of a deployment in a few characters: clients, accelerator, parallelism, weights."""
+
+    def joint(pools: list[Pool]) -> str:
+        return " → " if any(pool.role == "prefill" for pool in pools) else " + "
+
+    return f"{_by_stage(deployment, clients, joint)} · {precision(deployment, 'weights')}"
+
+
+def _by_stage(deployment: Deployment, said: Callable[[Pool], str], joint: Callable[[list[Pool]], str]) -> str:
+    """Return what is said of pools, those of a stage joined; with the names of the stages if there are several."""
+    names = dict.fromkeys(pool.stage for pool in deployment.pools)
+    parts = []
+    for stage in names:
+        pools = [pool for pool in deployment.pools if pool.stage == stage]
+        text = joint(pools).join(map(said, pools))
+        parts.append(f"{stage}: {text}" if len(names) > 1 else text)
+    return " + ".join(parts)
+
+
+def several_stages(deployment: Deployment) -> bool:
+    """Return whether pools of a deployment serve different LLM stages."""
+    return len({pool.stage for pool in deployment.pools}) > 1
+
+
+def precision(deployment: Deployment, of: Literal["weights", "kv"]) -> str:
+    """Return the precision of weights or KV caches; of pools that differ, who has which: ``bf16 (a), fp8 (b)``."""
+    several, found = several_stages(deployment), dict[str, dict[str, None]]()
+    for pool in deployment.pools:
+        found.setdefault(getattr(pool, of), {})[pool.stage if several else pool.name] = None
+    if len(found) == 1:
+        return next(iter(found))
+    return ", ".join(f"{name} ({', '.join(who)})" for name, who in found.items())
 
 
 def row(deployment: Deployment) -> str:
     """Return a deployment in one short line: hardware, batching, router and tiers, then the services around it."""
-    rules = []
-    for pool in deployment.pools:
+
+    def rules(pool: Pool) -> str:
         rule = pool.batching
         limits = {
             "prefill": f"{rule.token_budget_tokens}",
             "decode": f"{rule.max_batch_requests}",
             "both": f"{rule.policy} {rule.token_budget_tokens}/{rule.max_batch_requests}",
         }
-        rules.append(", ".join([limits[pool.role], *extras(pool)]))
-    joint = " → " if len(rules) > 1 else ""
+        return ", ".join([limits[pool.role], *extras(pool)])
+
     around = "".join(f" · {served(service)}" for service in deployment.services)
-    return f"{short(deployment)} · {joint.join(rules)} · {routed(deployment)}{around}"
+    batches = _by_stage(deployment, rules, lambda _: " → ")
+    return f"{short(deployment)} · {batches} · {routed(deployment)}{around}"
 
 
 def served(service: Service) -> str:
@@ -265,8 +295,14 @@ def stages(pool: Pool) -> str:
     return "prefill and decode" if pool.role == "both" else pool.role
 
 
+def serves(deployment: Deployment, pool: Pool) -> str:
+    """Return what a pool serves; if there are several LLM stages, of which one, with which model."""
+    of = f" of {pool.stage} ({pool.model})" if several_stages(deployment) else ""
+    return f"{stages(pool)}{of}"
+
+
 def sentence(deployment: Deployment) -> str:
-    """Return a deployment in one or two sentences."""
+    """Return a deployment in a few sentences: what serves the LLM, and the services around it."""
     said = []
     for pool in deployment.pools:
         several = pool.accelerators_per_client
@@ -274,22 +310,33 @@ def sentence(deployment: Deployment) -> str:
         kind = accelerators_of(pool)
         each = f"{several} {kind} ({parallel})" if several > 1 else f"one {kind}"
         who = f"{plural(pool.clients, 'client')} of {each}{' each' if pool.clients > 1 else ''}"
-        said.append(f"{stages(pool)} on {who}")
-    total = plural(deployment.accelerators, "accelerator")
-    first = deployment.pools[0]
-    text = f"{', '.join(said)}: {total} in all. Weights in {first.weights}, KV cache in {first.kv}. "
+        said.append(f"{serves(deployment, pool)} on {who}")
+    llm = "of the LLMs" if several_stages(deployment) else "of the LLM"
+    total = f"{plural(deployment.accelerators, 'accelerator')} {llm if deployment.services else 'in all'}"
+    weights, kv = precision(deployment, "weights"), precision(deployment, "kv")
+    text = f"{', '.join(said)}: {total}. Weights in {weights}, KV cache in {kv}. "
     text = text[0].upper() + text[1:]
     more = list(dict.fromkeys(extra for pool in deployment.pools for extra in extras(pool)))
     if deployment.tiers:
         more.append(f"KV tiers {', '.join(tier.name for tier in deployment.tiers)}")
-    return text + f"Requests go to clients by {spoken(deployment.router)}{''.join(f'; {extra}' for extra in more)}."
+    text += f"Requests go to clients by {spoken(deployment.router)}{''.join(f'; {extra}' for extra in more)}."
+    return text + (f" Services: {'; '.join(map(served, deployment.services))}." if deployment.services else "")
 
 
-def details(deployment: Deployment) -> str:
-    """Return batching, routing and tiers of a deployment in a few words."""
+def details(deployment: Deployment, searched: Container[str] = ()) -> str:
+    """Return batching, routing and tiers of a deployment in a few words.
+
+    Parameters
+    ----------
+    deployment
+        Of a design.
+    searched
+        Service stages that designs of its study differ in; others are left out.
+    """
     several = len(deployment.pools) > 1
     pools = [f"{pool.name} {batching(pool)}" if several else batching(pool) for pool in deployment.pools]
-    return f"{' · '.join(pools)} · {routed(deployment)} · KV {deployment.pools[0].kv}"
+    around = [served(service) for service in deployment.services if service.stage in searched]
+    return " · ".join([*pools, routed(deployment), f"KV {precision(deployment, 'kv')}", *around])
 
 
 def lengths_words(lengths: Lengths) -> str:

@@ -6,13 +6,11 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from rich.markup import escape
-from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 
 from dse.certificate.ledger import MEANINGS, Certificate
-from dse.cli.console import err, out
+from dse.cli.console import err, out, print_titled, progress
 from dse.evaluation import Evaluation
 from dse.execution import default_jobs
 from dse.family import Answer, Found
@@ -25,7 +23,7 @@ from dse.provenance import front_caveat
 from dse.result import StudyResult, compare
 from dse.spec import StudySpec
 from dse.study import run_study
-from dse.words import figure, heading, open_designs, row, seconds, short
+from dse.words import figure, heading, open_designs, percent, promise, row, seconds, short
 from simulator import Requests
 
 ROWS = 12
@@ -81,12 +79,11 @@ def watch(
         backend=backend,
         scheduler=scheduler,
         storage=storage,
-        say=lambda line: err.print(line, markup=False, soft_wrap=True),
+        say=lambda line: err.print(line, soft_wrap=True),
     )
     if quiet:
         return run()
-    columns = TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[state]}")
-    with Bar(*columns, console=err, transient=True, refresh_per_second=5, disable=not err.is_terminal) as bar:
+    with progress() as bar:
         return run(listener=_Screen(spec, bar))
 
 
@@ -155,7 +152,8 @@ def _show_front(result: StudyResult, recommended: Evaluation) -> None:
     out.print(table)
     if len(shown) < len(result.front):
         out.print(f"({len(result.front) - len(shown)} more in {FRONT})", style="dim")
-    out.print(f"\n[bold]recommended[/bold]: {row(result.deployment(recommended))}", soft_wrap=True)
+    out.print()
+    print_titled("recommended", row(result.deployment(recommended)))
     for slo in spec.slos:
         reached = (1 + recommended.figures[f"{slo.name}_excess"]) * slo.limit_s
         out.print(f"  {slo.metric} p{slo.percentile:g} {seconds(reached)} of {seconds(slo.limit_s)} allowed")
@@ -164,10 +162,10 @@ def _show_front(result: StudyResult, recommended: Evaluation) -> None:
             other = front[neighbour]
             out.print(f"  not {row(result.deployment(other))}: {compare(spec, other, recommended)}", soft_wrap=True)
     if result.sureness:
-        out.print(f"[bold]how sure[/bold]: {result.sureness.summary}", soft_wrap=True)
+        print_titled("how sure", result.sureness.summary)
     note = front_caveat(result)
     if note:
-        out.print(f"on the front, {note}", style="dim", markup=False, soft_wrap=True)
+        out.print(f"on the front, {note}", style="dim", soft_wrap=True)
 
 
 def _show_nearest(result: StudyResult) -> None:
@@ -176,12 +174,12 @@ def _show_nearest(result: StudyResult) -> None:
         out.print("no design could be simulated: all exceed the limits or the memory", style="bold")
         return
     nearest = simulated[0]
-    missed = [slo.name for slo in result.spec.slos if nearest.constraints.get(slo.name, 0) > 0]
-    broken = ", ".join(f"{name} by {nearest.figures[f'{name}_excess']:.0%}" for name in missed)
-    if "finite" in nearest.constraints:
-        broken += f"{' and ' if broken else ''}a finite value of every objective"
-    out.print("no design keeps every SLO", style="bold")
-    out.print(f"nearest: {row(result.deployment(nearest))}, which misses {broken}", soft_wrap=True)
+    missed = [
+        promise(name) if name == "finite" else f"{promise(name)} by {percent(nearest.figures[f'{name}_excess'])}"
+        for name in nearest.broken
+    ]
+    out.print(f"no design keeps every {'promise' if result.spec.constraints else 'SLO'}", style="bold")
+    out.print(f"nearest: {row(result.deployment(nearest))}, which misses {', '.join(missed)}", soft_wrap=True)
 
 
 def show_member(found: Found) -> None:
@@ -190,7 +188,6 @@ def show_member(found: Found) -> None:
     err.print(
         f"{found.member.label}: {len(result.simulated)} designs simulated, {len(result.feasible)} feasible, front "
         f"{len(result.front)}, in {result.clock.wall_s:.1f} s",
-        markup=False,
         soft_wrap=True,
     )
 
@@ -204,7 +201,7 @@ def show_answer(answer: Answer, folder: Path) -> None:
             _show_table(front_table(answer, front))
     out.print()
     for front in answer.fronts:
-        out.print(f"[bold]recommended[/bold]: {escape(recommendation(answer, front))}", soft_wrap=True)
+        print_titled("recommended", recommendation(answer, front))
     out.print(f"\nreport: {folder / REPORT}\nfront:  {folder / FRONT}", soft_wrap=True)
 
 
@@ -216,7 +213,7 @@ def _show_table(given: FamilyTable) -> None:
         table.add_column(title, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold")
     for place, cells in enumerate(given.rows):
         mark, style = ("→", "bold") if place == given.marked else ("", None)
-        table.add_row(mark, *map(escape, cells), style=style)
+        table.add_row(mark, *cells, style=style)
     out.print(table)
     if given.note:
-        out.print(given.note, style="dim", markup=False, soft_wrap=True)
+        out.print(given.note, style="dim", soft_wrap=True)

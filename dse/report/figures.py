@@ -74,7 +74,8 @@ def hover(tag: str, evaluation: Evaluation, chosen: Chosen) -> str:
     lines = [f"<b>{html.escape(f'{tag} · ' if tag else '')}{html.escape(words.short(deployment))}</b>"]
     several = len(deployment.pools) > 1
     lines += [html.escape(f"{pool.name + ': ' if several else ''}{words.batching(pool)}") for pool in deployment.pools]
-    lines.append(html.escape(f"{words.spoken(deployment.router)}, KV in {deployment.pools[0].kv}"))
+    lines.append(html.escape(f"{words.spoken(deployment.router)}, KV in {words.precision(deployment, 'kv')}"))
+    lines += [html.escape(words.served(each)) for each in deployment.services if each.stage in spec.space.services]
     lines += [
         html.escape(f"{words.label(name)}: {words.quantity(name, value)}")
         for name, value in zip(spec.objectives, evaluation.objectives, strict=True)

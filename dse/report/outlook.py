@@ -145,7 +145,12 @@ def prices_said(chosen: Chosen, found: Outlook) -> str:
     return f"{text[0].upper()}{text[1:]}. {others} {turning}".rstrip()
 
 
-def rates_said(found: Outlook) -> str:
+def _all_kept(chosen: Chosen, least_slack: float) -> bool:
+    """Return whether a feasible design is known to keep soft promises, too; slacks are of SLOs alone."""
+    return not least_slack < 0 and all(bound.penalty is None for bound in chosen.result.spec.constraints)
+
+
+def rates_said(chosen: Chosen, found: Outlook) -> str:
     """Return in sentences what other rates do to the recommended design."""
     if found.no_rates:
         return f"Not known: {found.no_rates}."
@@ -156,7 +161,8 @@ def rates_said(found: Outlook) -> str:
         at = f"at {change(row.factor)} ({words.number(row.rate_rps)}/s)"
         if row.feasible:
             left = f", {words.percent(row.least_slack)} of the tightest limit left" if row.least_slack >= 0 else ""
-            said.append(f"{at} it keeps every promise{left}")
+            kept = "every promise" if _all_kept(chosen, row.least_slack) else "every hard promise"
+            said.append(f"{at} it keeps {kept}{left}")
         else:
             said.append(f"{at} it breaks {_broken(row.broken)}")
     text = "; ".join(said)
@@ -177,13 +183,13 @@ def section(chosen: Chosen, found: Outlook, payload: Json) -> str:
             "nobody proposed at today's prices are not found.</p>"
         )
         body += break_even_html(chosen, found.break_evens, payload)
-    body += f"<h3>Rate of requests</h3><p>{escape(rates_said(found))}</p>"
+    body += f"<h3>Rate of requests</h3><p>{escape(rates_said(chosen, found))}</p>"
     if found.rates:
         slacks = bool(chosen.result.spec.slos)
         if slacks:
             payload["figures"]["rates"] = _rate_figure(chosen, found.rates)
             about = "Least share of an SLO's limit that is left, by rate; the table below holds the values"
-            body += plot("rates", about, "Below zero a promise is broken.", height=280)
+            body += plot("rates", about, "Below zero an SLO is missed.", height=280)
         body += _rate_table(chosen, found.rates)
         body += (
             '<p class="note">The same requests, closer together or farther apart. At a lower rate smaller designs, '
@@ -228,13 +234,18 @@ def _rate_table(chosen: Chosen, rows: Sequence[AtRate]) -> str:
             *(figure(name, value) for name, value in zip(names, values, strict=True)),
         ]
 
+    def kept(slack: float) -> Cell:
+        return text("kept" if _all_kept(chosen, slack) else "hard ones kept", "good")
+
     cells = []
     for design in dict.fromkeys(row.design for row in rows):
         own = [row for row in rows if row.design is design]
-        today = (design, 1.0, chosen.result.requests.rate_rps, text("kept", "good"), _slack_today(chosen, design))
+        slack = _slack_today(chosen, design)
+        today = (design, 1.0, chosen.result.requests.rate_rps, kept(slack), slack)
         lines = [(1.0, line(*today, design.evaluation.objectives))]
         for row in own:
-            said = text("kept", "good") if row.feasible else text(f"breaks {_broken(row.broken)}", "bad long")
+            broken = text(f"breaks {_broken(row.broken)}", "bad long")
+            said = kept(row.least_slack) if row.feasible else broken
             found = line(design, row.factor, row.rate_rps, said, row.least_slack, row.objectives)
             lines.append((row.factor, found))
         cells += [found for _, found in sorted(lines, key=lambda each: each[0])]

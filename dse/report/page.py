@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from html import escape
 from dse import words
 from dse.drawing import draw_deployment
 from dse.provenance import caveat, front_caveat
-from dse.report import figures, origin, outlook, promises, spending, stays, summary, tables
+from dse.report import figures, limits, origin, outlook, promises, spending, stays, summary, tables
 from dse.report.chosen import LEAST, Chosen, Named
 from dse.report.document import Section, document, plot, version_of
 from dse.report.figures import Json
@@ -202,7 +203,7 @@ def _bottlenecks(chosen: Chosen, best: Named) -> str:
         simulation = chosen.simulation(best, place)
         if len(chosen.cases) > 1:
             body += f"<h3>Workload {escape(case.name)}</h3><p>Limited by {escape(simulation.bottleneck)}.</p>"
-        body += tables.use(best, simulation.pools) + tables.services(simulation)
+        body += tables.use(best, simulation.pools) + tables.services(chosen, simulation)
     counted = Counter(design.evaluation.bottleneck for design in chosen.front).most_common()
     said = ", ".join(f"{limit} ({number:,})" for limit, number in counted)
     return body + f'<p class="note">{escape(f"Designs on the front are limited by: {said}.")} {RESOURCES}</p>'
@@ -222,38 +223,49 @@ def _no_answer(chosen: Chosen) -> str:
     ]
     if chosen.nearest:
         best = chosen.nearest[0]
-        relax = []
-        for slo in result.spec.slos:
-            excess = best.evaluation.figures[f"{slo.name}_excess"]
-            if excess > 0:
-                needed = words.seconds(slo.limit_s * (1 + excess))
-                relax.append(f"{words.label(slo.name)} to {needed} (now {words.seconds(slo.limit_s)})")
         parts += [
             "<h3>Nearest to feasible</h3>",
             f'<p class="design-name">{escape(words.short(best.deployment))}</p>',
             f"<p>{escape(words.sentence(best.deployment))}</p>",
-            f"<p><b>To relax:</b> {escape(' and '.join(relax))} would make {best.tag} feasible.</p>",
-            promises.promises(chosen, best),
+            _to_relax(result, best),
+            promises.promises(chosen, best) if result.spec.promises else "",
             f'<p class="note">The least violating designs (at most {LEAST}) and how far each misses:</p>',
             tables.front(chosen),
         ]
     else:
         parts.append("<p>None passed the checks before simulation: see why below.</p>")
     kinds = {kind for e in result.evaluations if not e.simulated for kind in e.constraints}
-    limits = [f"limits.{kind}" for kind in ("accelerators", "usd_per_hour") if kind in kinds]
-    if limits:
+    excluding = [f"limits.{kind}" for kind in ("accelerators", "usd_per_hour") if kind in kinds]
+    if excluding:
         parts.append(
-            f"<p>Designs were excluded by {escape(' and '.join(limits))}: a higher limit lets larger ones in.</p>"
+            f"<p>Designs were excluded by {escape(' and '.join(excluding))}: a higher limit lets larger ones in.</p>"
         )
     if len(result.simulated) >= result.spec.budget.trials:
         parts.append("<p>All of the budget was used: more trials, or a wider space, may find one.</p>")
     return "".join(parts)
 
 
+def _to_relax(result: StudyResult, nearest: Named) -> str:
+    """Return the HTML of which limits would make a design feasible; if none would, of what it misses."""
+    reached = nearest.evaluation.figures
+    excesses = [(each, reached[f"{each.name}_excess"]) for each in limits.hard(result.spec)]
+    missed = [(each, excess) for each, excess in excesses if excess > 0]
+    # Where requests were rejected a latency is infinite, and no limit holds it.
+    if "finite" in nearest.evaluation.constraints or not all(math.isfinite(excess) for _, excess in missed):
+        names = ", ".join(words.promise(name) for name in nearest.evaluation.broken)
+        why = f"No limit holds what is not finite: relaxed promises alone do not make {nearest.tag} feasible."
+        return f"<p><b>It misses:</b> {escape(names)}. {escape(why)}</p>"
+    relax = [
+        f"{words.promise(each.name)} to {limits.said(each, excess)} (now {limits.said(each)})"
+        for each, excess in missed
+    ]
+    return f"<p><b>To relax:</b> {escape(' and '.join(relax))} would make {nearest.tag} feasible.</p>"
+
+
 def _verdict(result: StudyResult) -> str:
     if not result.simulated:
         return "No design could be simulated."
-    return f"None of {words.plural(len(result.simulated), 'simulated design')} keeps every SLO."
+    return f"None of {words.plural(len(result.simulated), 'simulated design')} is feasible."
 
 
 def _select(key: str, label: str, options: Iterable[tuple[str, str, bool]]) -> str:
@@ -274,7 +286,7 @@ def _front(chosen: Chosen, drawn: figures.Drawn, payload: Json) -> str:
     several = len(spec.objectives) > 2
     plots = figures.front_figures(drawn)
     caption = (
-        "Filled: keeps every SLO (strong: on the front; pale: dominated). Hollow grey: breaks one. "
+        "Filled: feasible (strong: on the front; pale: dominated). Hollow grey: breaks a promise. "
         "Circles: colocated; diamonds: disaggregated. Point at a design to see all of it; click one of the front "
         "for its latencies; click in the legend to hide a group; double-click in the plot to see far designs too."
     )
@@ -354,7 +366,7 @@ def _panel(chosen: Chosen, design: Named, spans: dict[str, tuple[float, float]],
         f'<ul class="tiles">{_tiles(design, chosen.result.spec.objectives)}</ul>'
         f'<div class="latencies">{plots}</div><p class="note">{escape(caption)}</p>'
         f"{tables.pools(design)}{tables.percentiles(design)}{slos}{tables.use(design, simulation.pools)}"
-        f"{tables.services(simulation)}"
+        f"{tables.services(chosen, simulation)}"
         f'<p class="note">{RESOURCES}</p></div>'
     )
 
@@ -383,7 +395,7 @@ def _search(chosen: Chosen, payload: Json) -> str:
         body += tables.excluded(result.evaluations)
     else:
         body += "<p>None: every proposed design could be simulated.</p>"
-    body += "<h3>Broken SLOs</h3>"
+    body += "<h3>Broken promises</h3>"
     infeasible = len(result.simulated) - len(result.feasible)
     if infeasible:
         body += tables.broken(chosen)

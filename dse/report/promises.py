@@ -9,6 +9,7 @@ from typing import Any
 
 from dse import words
 from dse.confidence.percentiles import slo_interval
+from dse.report import limits
 from dse.report.chosen import Chosen, Named
 from dse.report.tables import Cell, figure, margin, share, table, text
 from dse.spec import Constraint
@@ -92,13 +93,10 @@ def _range(low: float, high: float) -> str:
 
 
 def _bound(bound: Constraint, value: float) -> Iterator[Cell]:
-    side, limit = ("at most", bound.at_most) if bound.at_least is None else ("at least", bound.at_least)
-    assert limit is not None
+    side = "at most" if bound.at_least is None else "at least"
     excess = bound.excess(value)
-    yield Cell(
-        f"<b>{escape(words.label(bound.metric))}</b><small>{side} {escape(words.quantity(bound.metric, limit))}</small>"
-    )
-    yield figure(bound.metric, limit)
+    yield Cell(f"<b>{escape(words.label(bound.metric))}</b><small>{side} {escape(limits.said(bound))}</small>")
+    yield figure(bound.metric, limits.limit_of(bound))
     yield figure(bound.metric, value)
     yield text("one run, no interval", "long")
     yield margin(excess)

@@ -35,7 +35,7 @@ def summary(chosen: Chosen, found: Outlook) -> tuple[Point, ...]:
         Point("It is limited by", limited(best)),
         Point("Instead", _instead(chosen)),
         Point("Other prices", prices_said(chosen, found)),
-        Point("Other rates", rates_said(found)),
+        Point("Other rates", rates_said(chosen, found)),
         Point("How sure", _sure(chosen, best)),
         Point("It rests on", _basis(best)),
     ]

@@ -13,6 +13,7 @@ from dse.certificate.ledger import MEANINGS, Certificate
 from dse.confidence.sureness import Sureness
 from dse.evaluation import Evaluation
 from dse.report.chosen import Chosen, Named
+from dse.report.limits import hard, limit_of, metric_of, value_at
 from simulator import Result
 from simulator.metrics import PoolUse
 from simulator.performance.price import pool_usd_per_hour, service_usd_per_hour
@@ -106,13 +107,13 @@ def _attributes(cell: Cell) -> str:
     return style + (f' data-value="{cell.value!r}"' if cell.value is not None else "")
 
 
-def design_cell(design: Named, *, link: bool) -> Cell:
-    """Return a cell with a design's hardware, and below it batching and routing."""
+def design_cell(chosen: Chosen, design: Named, *, link: bool) -> Cell:
+    """Return a cell with a design's hardware, and below it batching, routing and the services that are searched."""
     title = f"<b>{escape(design.tag)}</b> {escape(words.short(design.deployment))}"
     if link:
         title = f'<a href="#designs" data-show="{escape(design.tag)}">{title}</a>'
     badge = ' <span class="badge">recommended</span>' if design.recommended else ""
-    rest = escape(words.details(design.deployment))
+    rest = escape(words.details(design.deployment, chosen.result.spec.space.services))
     order = float(design.tag[1:])
     return Cell(f"{title}{badge}<small>{rest}</small>", order, "design")
 
@@ -126,7 +127,7 @@ def pools(design: Named) -> str:
         price = pool_usd_per_hour(pool) / pool.accelerators
         rows.append(
             [
-                text(words.stages(pool)),
+                text(words.serves(design.deployment, pool)),
                 text(words.accelerators_of(pool)),
                 count(pool.clients),
                 *(count(words.degrees(pool).get(name, 1)) for name in degrees),
@@ -147,7 +148,7 @@ def rivals(chosen: Chosen) -> str:
     shown = {design.tag for design in chosen.shown}
     for rival in chosen.rivals:
         cells = [
-            design_cell(rival.design, link=rival.design.tag in shown),
+            design_cell(chosen, rival.design, link=rival.design.tag in shown),
             text(rival.role, "long"),
             text(rival.trade, "long"),
         ]
@@ -170,22 +171,23 @@ def front(chosen: Chosen) -> str:
     shown = {design.tag for design in chosen.shown}
     rows = []
     designs = chosen.front or chosen.nearest
+    judged = spec.slos if chosen.front else spec.promises
     for design in designs[:ROWS]:
         e = design.evaluation
         rows.append(
             [
-                design_cell(design, link=design.tag in shown),
+                design_cell(chosen, design, link=design.tag in shown),
                 count(design.deployment.accelerators),
                 *(figure(name, value) for name, value in zip(spec.objectives, e.objectives, strict=True)),
-                *(signed_margin(e.figures[f"{slo.name}_excess"]) for slo in spec.slos),
+                *(signed_margin(e.figures[f"{each.name}_excess"]) for each in judged),
                 text(e.bottleneck),
             ]
         )
     head = [
         "Design",
-        "Accelerators",
+        "Accelerators of the LLM" if any(design.deployment.services for design in designs) else "Accelerators",
         *(words.label(name) for name in spec.objectives),
-        *(f"{words.label(slo.name)} margin" for slo in spec.slos),
+        *(f"{words.label(each.name)} margin" for each in judged),
         "Limited by",
     ]
     title = f"Front of {words.plural(len(designs), 'design')}" if chosen.front else "Least violating designs"
@@ -208,7 +210,7 @@ def use(design: Named, uses: Sequence[PoolUse]) -> str:
     return table(f"What limits {design.tag}: share of time, by pool", ["Resource", *names], rows)
 
 
-def services(simulation: Result) -> str:
+def services(chosen: Chosen, simulation: Result) -> str:
     """Return the table of the services around the LLM; empty if the pipeline has none."""
     plans = simulation.lowered.services
     if not plans:
@@ -226,7 +228,8 @@ def services(simulation: Result) -> str:
         for plan, use in zip(plans, simulation.services, strict=True)
     ]
     head = ("Service", "Device", "Clients", "Busy", "Requests a batch", "Cost per hour", "Limited by")
-    return table("Services around the LLM, the same in every design", head, rows)
+    same = "" if chosen.result.spec.space.services else ", the same in every design"
+    return table(f"Services around the LLM{same}", head, rows)
 
 
 def percentiles(design: Named) -> str:
@@ -264,25 +267,24 @@ def excluded(evaluations: Sequence[Evaluation]) -> str:
 
 
 def broken(chosen: Chosen) -> str:
-    """Return the table of which promises the simulated designs broke."""
+    """Return the table of what made simulated designs infeasible: hard promises, and objectives without a value."""
     simulated = chosen.result.simulated
+
+    def row(name: str, limit: Cell, best: Cell) -> list[Cell]:
+        broke = [e for e in simulated if e.constraints.get(name, 0.0) > 0]
+        alone = [e for e in broke if len(e.broken) == 1]
+        of_all = share(len(broke) / max(1, len(simulated)))
+        return [text(words.label(name)), limit, count(len(broke)), of_all, count(len(alone)), best]
+
     rows = []
-    for slo in chosen.result.spec.slos:
-        broke = [e for e in simulated if e.figures[f"{slo.name}_excess"] > 0]
-        alone = [e for e in broke if sum(violation > 0 for violation in e.constraints.values()) == 1]
-        best = min((e.figures[f"{slo.name}_excess"] for e in simulated), default=float("nan"))
-        rows.append(
-            [
-                text(words.label(slo.name)),
-                figure(slo.name, slo.limit_s),
-                count(len(broke)),
-                share(len(broke) / max(1, len(simulated))),
-                count(len(alone)),
-                figure(slo.name, slo.limit_s * (1 + best)),
-            ]
-        )
-    head = ("SLO", "Limit", "Broken by", "Of all simulated", "By nothing else", "Best reached")
-    return table("SLOs that simulated designs broke", head, rows, quiet=True)
+    for promise in hard(chosen.result.spec):
+        metric = metric_of(promise)
+        best = min((e.figures[f"{promise.name}_excess"] for e in simulated), default=float("nan"))
+        rows.append(row(promise.name, figure(metric, limit_of(promise)), figure(metric, value_at(promise, best))))
+    if any("finite" in e.constraints for e in simulated):
+        rows.append(row("finite", text("–"), text("–")))
+    head = ("Promise", "Limit", "Broken by", "Of all simulated", "By nothing else", "Best reached")
+    return table("Promises that simulated designs broke", head, rows, quiet=True)
 
 
 def proved(certificate: Certificate) -> str:

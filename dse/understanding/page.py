@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html import escape
+from typing import Any
 
 from dse import words
 from dse.evaluation import Evaluation
@@ -182,9 +183,10 @@ def _prices(answers: Answers, summary: Summary) -> str:
         "Recomputed from the designs that were simulated: what was not searched at today's prices is not found."
     )
     changed = answers.repriced
-    if changed is not None and changed.recommended:
-        best = changed.recommended
-        said = f"{sentences.named(changed, best)}: {sentences.objectives(changed, best)}"
+    if changed is not None:
+        best, said = changed.recommended, "nothing, as nothing is feasible"
+        if best:
+            said = f"{sentences.named(changed, best)}: {sentences.objectives(changed, best)}"
         body += f"<p><b>At the prices asked for, recommended:</b> {escape(said)}</p>"
     rows = []
     for row in sentences.rows_of(summary.sensitivity):
@@ -197,7 +199,7 @@ def _prices(answers: Answers, summary: Summary) -> str:
                 count(row["front"]),
                 count(row["joined"]),
                 count(row["left"]),
-                text(f"trial {row['recommended']}{', another' if row['changed'] else ''}"),
+                text(_recommended(row)),
                 *(metric_cell(name, value) for name, value in pairs),
             ]
         )
@@ -206,16 +208,26 @@ def _prices(answers: Answers, summary: Summary) -> str:
     return body + table("Front and recommendation at other prices", head, rows, sortable=True, tall=True)
 
 
+def _recommended(row: dict[str, Any]) -> str:
+    import pandas as pd
+
+    if pd.isna(row["recommended"]):
+        return "nothing feasible"
+    return f"trial {row['recommended']}{', another' if row['changed'] else ''}"
+
+
 def _rate(answers: Answers, summary: Summary) -> str:
     result = answers.result
-    body = f"<h2>Rate</h2><p>{escape(f'The recommended design {sentences.failure(summary.failure)}.')}</p>"
+    known = summary.failure
+    said = f"The recommended design {sentences.failure(known)}" if known else f"Not known: {summary.no_failure}"
+    body = f"<h2>Rate</h2><p>{escape(said)}.</p>"
     if answers.rates is None:
         return body
     rows = [
         [
             text(f"trial {row['trial']}"),
             count(row["rate_rps"]),
-            text("kept" if row["feasible"] else "broken", "good" if row["feasible"] else "bad"),
+            text(_kept(row), "good" if row["feasible"] else "bad"),
             text(sentences.broken(row["broken"]) or "–"),
             share(row["least_slack"]),
             *(metric_cell(name, float(row[name])) for name in result.spec.objectives),
@@ -225,6 +237,12 @@ def _rate(answers: Answers, summary: Summary) -> str:
     head = ["Design", "Requests per second", "SLOs", "Broken", "Least slack"]
     head += [words.label(name) for name in result.spec.objectives]
     return body + table("The front at other rates", head, rows, sortable=True, tall=True)
+
+
+def _kept(row: dict[str, Any]) -> str:
+    if not row["feasible"]:
+        return "broken"
+    return "hard ones kept" if row["least_slack"] < 0 else "kept"
 
 
 def _difference(result: StudyResult, found: Difference, payload: Json) -> str:

@@ -101,6 +101,26 @@ def test_tables_hold_the_figures_of_the_members(answer: Answer) -> None:
     assert set(answer.front_table["alternative"]) == {"short"}
 
 
+def test_tables_show_the_weights_of_every_stage() -> None:
+    pipeline = [{"kind": "route", "name": "router", "by": "chance", "to": {"small": 1, "large": 1}}]
+    asked = family(
+        model={"small": "llama-3.2-1b", "large": "llama-3.1-8b"},
+        workload={**BASE["workload"], "pipeline": pipeline},
+        services=[{"stage": "router", "device": "epyc-9654"}],
+        space={
+            "accelerators": ["h100-sxm"],
+            "clients": [1],
+            "tp": [1],
+            "layouts": ["colocated"],
+            "stages": {"small": {"weights": ["bf16"]}, "large": {"weights": ["fp8"]}},
+        },
+        scenarios=None,
+        alternatives=None,
+    )
+    text = answer_markdown(Answer(asked, tuple(Found(each, run_study(each.spec, jobs=1)) for each in asked.members)))
+    assert "small: 1 × h100-sxm TP1 + large: 1 × h100-sxm TP1 · bf16 (small), fp8 (large) |" in text
+
+
 def test_page_leads_to_the_members(answer: Answer) -> None:
     page = render_family(answer)
     for label in LABELS:

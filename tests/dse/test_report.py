@@ -18,12 +18,13 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from dse import StudyResult, StudySpec, run_study, words
+from dse.cli.screen import show_result
 from dse.confidence import Replications, Sureness, confirm
 from dse.evaluation import build_load
 from dse.output import to_json
 from dse.report import render_markdown, render_report
 from dse.report.chosen import SHOWN, Chosen, quantiles, spread
-from dse.report.outlook import outlook
+from dse.report.outlook import outlook, rates_said
 from dse.report.promises import _seconds
 from dse.report.spending import parts_of
 from dse.report.summary import summary
@@ -211,7 +212,11 @@ def test_designs_of_several_models_are_drawn() -> None:
         },
     )
     assert {e.design.text("layout") for e in result.simulated} == {"colocated+disaggregated"}
-    data = payload(render_report(result))
+    page = render_report(result)
+    rows = Tables(page).found["Pools of F1"][1:]
+    of_large = [f"{what} of large (llama-3.1-8b)" for what in ("prefill", "decode")]
+    assert [row[0] for row in rows] == ["prefill and decode of small (llama-3.2-1b)", *of_large]
+    data = payload(page)
     drawn = resolved(data["figures"]["front"], data["shared"])["data"]
     assert any("diamond" in symbol for trace in drawn for symbol in trace.get("marker", {}).get("symbol", ()))
 
@@ -226,6 +231,100 @@ def test_no_feasible_design_names_what_to_relax() -> None:
     data = payload(page)
     for figure in data["figures"].values():
         go.Figure(resolved(figure, data["shared"]))
+
+
+def in_text(page: str) -> str:
+    return Reader(page.replace(get_plotlyjs(), "")).text
+
+
+def test_a_broken_bound_is_relaxed_like_an_slo_and_a_soft_promise_is_not() -> None:
+    soft = {"metric": "ttft", "percentile": 99, "limit_s": 1e-4, "penalty": 1.0}
+    result = study(slos=[soft], constraints=[{"metric": "usd_per_hour", "at_most": 1}])
+    page = render_report(result)
+    cheapest = min(e.figures["usd_per_hour"] for e in result.simulated)
+    assert f"To relax: cost per hour to {cheapest:.2f} USD (now 1.00 USD) would make N1 feasible." in in_text(page)
+    (promise,) = Tables(page).found["Promises that simulated designs broke"][1:]
+    many = str(len(result.simulated))
+    assert promise == ["cost per hour at most", "1.00 USD", many, "100 %", many, f"{cheapest:.2f} USD"]
+    head, nearest = Tables(page).found["Least violating designs"][:2]
+    assert nearest[head.index("Cost per hour at most margin")] == f"−{words.percent(cheapest - 1)}"
+    slo = {"metric": "ttft", "percentile": 99, "limit_s": 1e-4}
+    both = in_text(render_report(study(slos=[slo], constraints=[{"metric": "output_tokens_per_s", "at_least": 1e6}])))
+    assert re.search(r"To relax: TTFT p99 to \S+ ms \(now 0.1 ms\) and output tokens per second to \S+ \(now 1,", both)
+
+
+def test_the_terminal_says_by_how_much_the_nearest_design_misses_what(capsys: pytest.CaptureFixture[str]) -> None:
+    slo = {"metric": "ttft", "percentile": 99, "limit_s": 1e-6, "penalty": 1.0}
+    result = study(slos=[slo], constraints=[{"metric": "usd_per_hour", "at_most": 1}])
+    show_result(result, Path("runs/[test]"))
+    said = " ".join(capsys.readouterr().out.split())
+    over = words.percent(min(e.figures["usd_per_hour"] for e in result.simulated) - 1)
+    assert "no design keeps every promise nearest: " in said
+    assert f", which misses cost per hour by {over} report: runs/[test]/report.html" in said
+
+
+def test_no_limit_holds_what_is_not_finite() -> None:
+    """Answers of one token have no time per output token."""
+    workload = {
+        "requests": 50,
+        "arrivals": {"process": "poisson", "rate_rps": 10},
+        "lengths": {kind: {"distribution": "constant", "tokens": 1} for kind in ("prompt", "output")},
+    }
+    slo = {"metric": "ttft", "percentile": 99, "limit_s": 1e-6}
+    page = render_report(study(workload=workload, objectives=["tpot_p90_s"], slos=[slo]))
+    text = in_text(page)
+    assert "would make N1 feasible" not in text
+    assert "It misses: a finite value of every objective, TTFT p99. " in text
+    rows = Tables(page).found["Promises that simulated designs broke"]
+    assert [row[0] for row in rows] == ["Promise", "TTFT p99", "a finite value of every objective"]
+    assert rows[2][1] == rows[2][5] == "–"
+    without = in_text(render_report(study(workload=workload, objectives=["tpot_p90_s"], slos=[])))
+    assert "It misses: a finite value of every objective. " in without
+
+
+def test_a_soft_slo_that_is_missed_is_not_said_to_be_kept() -> None:
+    soft = {"metric": "ttft", "percentile": 99, "limit_s": 1e-4, "penalty": 0.1}
+    chosen = Chosen(study(slos=[soft]))
+    found = outlook(chosen)
+    said = {point.topic: point.said for point in summary(chosen, found)}
+    assert "TTFT p99 is missed" in said["It keeps"]
+    assert "it keeps every hard promise" in said["Other rates"]
+    assert "it keeps every promise" not in said["Other rates"]
+    rows = Tables(render_report(chosen.result)).found["Rate of requests 20 % lower and higher"][1:]
+    assert {row[3] for row in rows} == {"hard ones kept"}
+    bound = {"metric": "usd_per_hour", "at_most": 1, "penalty": 0.1}
+    bounded = Chosen(study(constraints=[bound]))
+    assert "it keeps every promise" not in rates_said(bounded, outlook(bounded))
+
+
+def test_services_that_are_searched_are_said_of_each_design() -> None:
+    embed = {"devices": ["epyc-9654", "l4"], "clients": [1], "max_batches_requests": [8, 16]}
+    workload = {
+        "requests": 200,
+        "arrivals": {"process": "poisson", "rate_rps": 10},
+        "lengths": {"statistics": "azure-2023-conversation"},
+        "pipeline": [{"kind": "embed", "model": "bge-large-en"}, "prefill", "decode"],
+    }
+    space = {"accelerators": ["h100-sxm"], "clients": [1, 2], "layouts": ["colocated"], "token_budgets_tokens": [2048]}
+    searched = study(workload=workload, space={**space, "services": {"embed": embed}})
+    chosen, page = Chosen(searched), render_report(searched)
+    assert chosen.recommended
+    (service,) = chosen.recommended.deployment.services
+    text = in_text(page)
+    assert text.count(f"Services: {words.served(service)}.") >= 3  # in short, recommendation, its panel
+    assert "of the LLM. Weights in" in text
+    assert "the same in every design" not in text
+    tables = Tables(page).found
+    assert "Services around the LLM" in tables
+    front = next(rows for caption, rows in tables.items() if caption.startswith("Front of"))
+    assert front[0][1] == "Accelerators of the LLM"
+    assert all("embed 1 × " in row[0] for row in front[1:])
+    assert all("embed 1 × " in each for each in payload(page)["shared"]["designs"])
+    given = [{"stage": "embed", "device": "l4"}]
+    fixed = render_report(study(workload=workload, space=space, services=given))
+    assert "Services around the LLM, the same in every design" in Tables(fixed).found
+    assert "Services: embed 1 × l4, batch 32." in in_text(fixed)
+    assert all("embed" not in each for each in payload(fixed)["shared"]["designs"])
 
 
 def test_nothing_simulated() -> None:

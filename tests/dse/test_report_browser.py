@@ -228,7 +228,7 @@ def test_every_section_that_there_can_be_is_there(browser: Browser, files: dict[
         "stopped before its budget was used",
     ):
         assert words in said, words
-    assert page.locator("caption", has_text="SLOs that simulated designs broke").count() == 1
+    assert page.locator("caption", has_text="Promises that simulated designs broke").count() == 1
     pairs = [str(option.get_attribute("value")) for option in page.locator("#pair option").all()]
     assert len(pairs) == 3
     for pair in pairs:
