@@ -24,7 +24,8 @@ class Prices:
     Attributes
     ----------
     usd_per_hour
-        Of one device, by catalogued name; the catalogue's where there is none.
+        Of one device, by catalogued name, a hypothetical one's in its canonical spelling; the catalogue's where there
+        is none.
     electricity_usd_per_kwh
         For the energy of all devices, besides their price; the catalogue's rents include it, so 0 unless said.
     """
@@ -33,18 +34,22 @@ class Prices:
     electricity_usd_per_kwh: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse unknown devices and negative prices."""
+        """Refuse unknown devices and negative prices, and spell names as :meth:`of` looks for them."""
+        spelled = dict[str, float]()
         for name, price in self.usd_per_hour.items():
             catalog.device(name)
             if not 0 <= price < math.inf:
                 raise SpecError(f"prices: {name}: must be at least 0 USD per hour, given {price}")
+            if spelled.setdefault(catalog.canonical_name(name), price) != price:
+                raise SpecError(f"prices: {name}: given twice, once in another spelling")
+        object.__setattr__(self, "usd_per_hour", spelled)
         per_kwh = self.electricity_usd_per_kwh
         if not 0 <= per_kwh < math.inf:
             raise SpecError(f"prices: electricity: must be at least 0 USD per kWh, given {per_kwh}")
 
     def of(self, device: str) -> float:
         """Return the price of a device, USD per hour."""
-        price = self.usd_per_hour.get(device)
+        price = self.usd_per_hour.get(catalog.canonical_name(device))
         return catalog.device(device).price_usd_per_hour if price is None else price
 
 

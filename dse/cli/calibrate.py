@@ -65,6 +65,8 @@ def engine(
 
         dse calibrate engine runs.csv --start vllm-0.15 --free step_us,request_us -o my-vllm.yaml
     """
+    from rich.text import Text
+
     from dse.measurements.formats import read_all
     from dse.measurements.load import read_deployment
     from dse.output import check_place
@@ -89,7 +91,7 @@ def engine(
                 free=figures,
                 held_out=held_out,
                 jobs=jobs,
-                listener=lambda what: status.update(f"calibrating: {what} …"),
+                listener=lambda what: status.update(Text(f"calibrating: {what} …")),
             )
         except KeyboardInterrupt:
             err.print("stopped: nothing is written")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dse.cli.console import INTERRUPTED, NOT_FEASIBLE, announce_compilation, err, out
+from dse.cli.console import INTERRUPTED, NOT_FEASIBLE, announce_compilation, err, out, progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,12 +67,9 @@ def compare(
 
 def _watch(spec: Comparison, jobs: int | None) -> pd.DataFrame:
     """Run a comparison with its progress on screen; without a terminal, a line every tenth of the cases."""
-    from rich.progress import BarColumn, Progress, TextColumn
-
     from dse.comparison import run_comparison
 
-    columns = TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[state]}")
-    with Progress(*columns, console=err, transient=True, refresh_per_second=5, disable=not err.is_terminal) as bar:
+    with progress() as bar:
         total = len(spec.variations)
         task = bar.add_task(spec.name, total=total, state="starting processes")
         done = 0
@@ -120,7 +117,7 @@ def _show(spec: Comparison, table: pd.DataFrame, found: list[Verdict]) -> None:
 
     for text in (spec.question, f"published: {spec.published.strip()}" if spec.published else ""):
         if text:
-            out.print(text.strip(), markup=False)
+            out.print(text.strip())
             out.print()
     shown = Table(box=None, pad_edge=False)
     shown.add_column("case", no_wrap=True)
@@ -134,10 +131,10 @@ def _show(spec: Comparison, table: pd.DataFrame, found: list[Verdict]) -> None:
     for verdict in found:
         left, right = _sides(verdict)
         style = "red" if verdict.failed else None
-        out.print(f"{verdict.words}: {verdict.claim.claim}", style=style, markup=False, soft_wrap=True)
-        out.print(f"  {left} {verdict.claim.relation} {right}", markup=False, soft_wrap=True)
+        out.print(f"{verdict.words}: {verdict.claim.claim}", style=style, soft_wrap=True)
+        out.print(f"  {left} {verdict.claim.relation} {right}", soft_wrap=True)
         if verdict.claim.differs:
-            out.print(f"  why: {verdict.claim.differs}", markup=False, soft_wrap=True)
+            out.print(f"  why: {verdict.claim.differs}", soft_wrap=True)
 
 
 def _markdown(spec: Comparison, table: pd.DataFrame, found: list[Verdict]) -> str:

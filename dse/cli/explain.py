@@ -98,7 +98,7 @@ def _show(found: DeploymentBreakdown) -> None:
         out.print()
         print_whole(_services(found.services))
     for note in found.notes:
-        out.print(f"note: {note}", markup=False, soft_wrap=True)
+        out.print(f"note: {note}", soft_wrap=True)
 
 
 def _show_pool(each: PoolBreakdown, conditions: Conditions) -> None:
@@ -107,8 +107,8 @@ def _show_pool(each: PoolBreakdown, conditions: Conditions) -> None:
 
     pool = each.pool
     out.print(f"pool {pool.name}: {each.engine.model.name} on {words.clients(pool)}, {pool.weights}", soft_wrap=True)
-    out.print(f"  kernels {each.kernels_words}", markup=False, soft_wrap=True)
-    out.print(f"  engine {each.engine_words}", markup=False, soft_wrap=True)
+    out.print(f"  kernels {each.kernels_words}", soft_wrap=True)
+    out.print(f"  engine {each.engine_words}", soft_wrap=True)
     for step in each.steps:
         out.print()
         out.print(step_words(step, conditions), style="bold", soft_wrap=True)
@@ -119,7 +119,7 @@ def _show_pool(each: PoolBreakdown, conditions: Conditions) -> None:
                 out.print(f"  pipeline {which} of {len(step.stages)}, {stage.stage.layers} layers")
             print_whole(_operators(step, stage))
     for note in each.notes:
-        out.print(f"note: {note}", markup=False, soft_wrap=True)
+        out.print(f"note: {note}", soft_wrap=True)
 
 
 def _operators(step: StepExplanation, stage: StageRows) -> Table:

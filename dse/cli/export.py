@@ -90,8 +90,8 @@ def _chosen(source: Path, number: int | None) -> tuple[Deployment, Workload | No
 
 def _show(folder: Path, found: Bundle) -> None:
     for name in found.files:
-        out.print(str(folder / name), markup=False, soft_wrap=True)
+        out.print(str(folder / name), soft_wrap=True)
     for target, sentences in found.notes.items():
-        out.print(f"\n{target}:", markup=False)
+        out.print(f"\n{target}:")
         for each in sentences:
-            out.print(f"- {each}", markup=False, soft_wrap=True)
+            out.print(f"- {each}", soft_wrap=True)

@@ -121,4 +121,4 @@ def _show(request: FitRequest, found: list[Fit | NoFit]) -> None:
         out.print(line, soft_wrap=True)
     note = caveat(each.pool for each in found if not isinstance(each, NoFit))
     if note:
-        out.print(note, style="dim", markup=False, soft_wrap=True)
+        out.print(note, style="dim", soft_wrap=True)

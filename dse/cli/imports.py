@@ -133,6 +133,6 @@ def _write(text: str, target: Path | None, notes: Sequence[str]) -> None:
         typer.echo(text, nl=False)
     else:
         write_whole(target, lambda path: path.write_text(text, encoding="utf-8"))
-        out.print(str(target), markup=False, soft_wrap=True)
+        out.print(str(target), soft_wrap=True)
     for note in notes:
-        err.print(f"- {note}", markup=False, soft_wrap=True)
+        err.print(f"- {note}", soft_wrap=True)

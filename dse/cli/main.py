@@ -67,9 +67,9 @@ def main() -> None:
     try:
         app()
     except SpecError as error:
-        err.print(f"error: {error}", markup=False, soft_wrap=True)
+        err.print(f"error: {error}", soft_wrap=True)
         sys.exit(BAD_INPUT)
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        err.print(f"error: {place}{error.strerror or error}", markup=False, soft_wrap=True)
+        err.print(f"error: {place}{error.strerror or error}", soft_wrap=True)
         sys.exit(BAD_INPUT)

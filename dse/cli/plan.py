@@ -106,7 +106,7 @@ def plan(
     if output is not None:
         write_whole(output, lambda path: path.write_text(resolved(deployment).to_yaml(), encoding="utf-8"))
         if not as_json:
-            out.print(f"wrote {output}; try: dse simulate {output}", markup=False, soft_wrap=True)
+            out.print(f"wrote {output}; try: dse simulate {output}", soft_wrap=True)
 
 
 def _devices(text: str) -> list[dict[str, Any]]:
@@ -117,10 +117,10 @@ def _devices(text: str) -> list[dict[str, Any]]:
     SpecError
         If it is not written so.
     """
-    from simulator import SpecError
+    from simulator import SpecError, catalog
 
     found = []
-    for part in text.split(","):
+    for part in catalog.split_names(text):
         name, _, count = part.strip().partition(":")
         if not name or not count.isdecimal():
             raise SpecError(f"--devices: {part.strip()!r} given; allowed: name:count, e.g. h100-sxm:2,l4:4")
@@ -217,7 +217,7 @@ def _show_split(plan: SplitPlan) -> None:
     _show_proof(plan.status, seconds(plan.objective_s), seconds(plan.bound_s), plan.gap, f"{tried} tp x stages tried")
     note = caveat([best.pool])
     if note:
-        out.print(note, style="dim", markup=False, soft_wrap=True)
+        out.print(note, style="dim", soft_wrap=True)
 
 
 def _row(pipeline: Pipeline, percent: Any, seconds: Any) -> list[str]:
@@ -271,4 +271,4 @@ def _show_stages(plan: StagesPlan) -> None:
     _show_proof(plan.status, objective, bound, plan.gap, tried)
     note = caveat(plan.deployment.pools)
     if note:
-        out.print(note, style="dim", markup=False, soft_wrap=True)
+        out.print(note, style="dim", soft_wrap=True)

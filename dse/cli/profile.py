@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dse.cli.console import INTERRUPTED, err, out
+from dse.cli.console import INTERRUPTED, err, out, progress
 
 
 def profile(
@@ -36,7 +36,7 @@ def profile(
 
         dse profile --device cpu --quick --out try
     """
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import TimeRemainingColumn
 
     from dse.profiling.points import collective_sweep, sweep
     from dse.profiling.runner import measure
@@ -54,11 +54,14 @@ def profile(
     check_folder(folder)
     points = sweep(quick=quick, precisions=bench.precisions, tiny=device == "cpu")
     err.print(f"{machine['platform']}: {len(points):,} kernels, attention by {machine['attention']}", soft_wrap=True)
-    columns = TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.completed}/{task.total}")
     try:
-        with Progress(*columns, TimeRemainingColumn(), console=err, transient=True, disable=not err.is_terminal) as bar:
-            task = bar.add_task("kernels", total=len(points))
-            found, left_out = measure(points, bench, lambda done: bar.update(task, completed=done))
+        with progress(TimeRemainingColumn()) as bar:
+            task = bar.add_task("kernels", total=len(points), state="")
+
+            def listen(done: int) -> None:
+                bar.update(task, completed=done, state=f"{done}/{len(points)}")
+
+            found, left_out = measure(points, bench, listen)
         if collectives and machine["devices"] > 1:
             with err.status(f"collectives among {machine['devices']} GPUs …"):
                 found += bench.collectives(collective_sweep(int(machine["devices"]), quick=quick))
@@ -68,6 +71,6 @@ def profile(
     files = write_profile(folder, found, {**machine, "quick": quick, "left_out": left_out})
     out.print(f"{len(found):,} measured")
     for reason, count in left_out.items():
-        out.print(f"{count:,} left out: {reason}", markup=False, soft_wrap=True)
+        out.print(f"{count:,} left out: {reason}", soft_wrap=True)
     for file in files:
         out.print(f"  {file}", soft_wrap=True)

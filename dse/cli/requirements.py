@@ -165,7 +165,7 @@ def _show(found: Sequence[Requirements], *, markdown: bool) -> None:
         return
     for block in blocks:
         if isinstance(block, str):
-            out.print(block, markup=False, soft_wrap=True)
+            out.print(block, soft_wrap=True)
         else:
             out.print()
             _print(block)

@@ -107,7 +107,7 @@ def serve(
         if not json_logs:
             kept = settings.storage is None and settings.data
             place = f"kept in {kept}" if kept else "kept in the database"
-            err.print(f"{_counted(workers)}, {place}; Ctrl-C ends it", markup=False, soft_wrap=True)
+            err.print(f"{_counted(workers)}, {place}; Ctrl-C ends it", soft_wrap=True)
         if guarded and tls is None and not settings.is_loopback:
             err.print("warning: without TLS, tokens can be read on the way: --tls-cert and --tls-key, or a proxy")
 

@@ -7,7 +7,6 @@ from enum import StrEnum
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from dse.cli.console import err, out, print_whole
@@ -49,8 +48,8 @@ def create(
 
     with opened(settings_of(data, storage, storage_file)) as database:
         row, secret = Tokens(database).create(name, scope.value, days)
-    err.print(f"{row.scope} token {row.id} for {name}; it is not shown again:", markup=False, soft_wrap=True)
-    out.print(secret, markup=False, soft_wrap=True)
+    err.print(f"{row.scope} token {row.id} for {name}; it is not shown again:", soft_wrap=True)
+    out.print(secret, soft_wrap=True)
 
 
 @token_app.command(name="list")
@@ -68,7 +67,7 @@ def list_tokens(data: Data = None, storage: Storage = None, storage_file: Storag
         rows = Tokens(database).list()
     table = Table("id", "name", "scope", "made", "valid until")
     for row in rows:
-        table.add_row(row.id, escape(row.name), row.scope, _day(row.created_s), _day(row.expires_s))
+        table.add_row(row.id, row.name, row.scope, _day(row.created_s), _day(row.expires_s))
     print_whole(table)
 
 

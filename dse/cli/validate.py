@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dse.cli.console import INTERRUPTED, NOT_FEASIBLE, announce_compilation, err, out
+from dse.cli.console import INTERRUPTED, NOT_FEASIBLE, announce_compilation, err, out, progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,13 +117,10 @@ def check_labels(by: str, runs: Sequence[MeasuredRun]) -> list[str]:
 
 def watch(runs: Sequence[MeasuredRun], jobs: int | None, what: str, *, noise: bool = True) -> pd.DataFrame:
     """Simulate measured runs with their progress on screen."""
-    from rich.progress import BarColumn, Progress, TextColumn
-
     from dse.validation.errors import compare
 
-    columns = TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[state]}")
     total = len(runs)
-    with Progress(*columns, console=err, transient=True, refresh_per_second=5, disable=not err.is_terminal) as bar:
+    with progress() as bar:
         task = bar.add_task(what, total=total, state="starting")
         said = 0
 
@@ -160,14 +157,13 @@ def _show(frame: pd.DataFrame, labels: Sequence[str], runs: Sequence[MeasuredRun
         out.print(
             f"  {row['run']}: {metric_label(metric)} measured {measured}, predicted {predicted} "
             f"({float(row['error_percent']):+.0f} %)",
-            markup=False,
             soft_wrap=True,
         )
     for run, why in failed.items():
-        out.print(f"not simulated: {run}: {why}", style="red", markup=False, soft_wrap=True)
+        out.print(f"not simulated: {run}: {why}", style="red", soft_wrap=True)
     for note in dict.fromkeys(note for run in runs for note in run.notes):
         several = sum(note in run.notes for run in runs)
-        out.print(f"note, {plural(several, 'run')}: {note}", style="dim", markup=False, soft_wrap=True)
+        out.print(f"note, {plural(several, 'run')}: {note}", style="dim", soft_wrap=True)
 
 
 def error_table(found: pd.DataFrame, label: str | None = None) -> object:

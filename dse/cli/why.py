@@ -100,7 +100,7 @@ def why(
 
 
 def _say(text: str) -> None:
-    out.print(text, markup=False, soft_wrap=True)
+    out.print(text, soft_wrap=True)
 
 
 def show_none(result: StudyResult) -> None:
@@ -145,7 +145,7 @@ def _show_summary(result: StudyResult, summary: Summary, folder: Path) -> None:
     for line in sentences.prices(result, summary.break_even):
         _say(f"  {line}")
     out.print("\nAt which rate the recommended design fails", style="bold")
-    _say(f"  {sentences.failure(summary.failure)}")
+    _say(f"  {sentences.failure(summary.failure) if summary.failure else f'not known: {summary.no_failure}'}")
     if len(result.front) > 1:
         other = next(e for e in (*summary.picks.values(), *result.front) if e is not best)
         _say(f"\nwhich choices explain a difference: dse why {folder} --trials {trial_of(result, other)} recommended")
@@ -225,7 +225,7 @@ def _show_answers(answers: Answers) -> None:
         if not first or answers.summary:
             out.print()
         first = False
-        out.print(text, style="bold", markup=False, soft_wrap=True)
+        out.print(text, style="bold", soft_wrap=True)
 
     if answers.weighted:
         head("By these weights")

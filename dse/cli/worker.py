@@ -97,7 +97,7 @@ def _beside_server() -> None:
 
 
 def _print(line: str) -> None:
-    err.print(line, markup=False, soft_wrap=True)
+    err.print(line, soft_wrap=True)
 
 
 def _nothing(_: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os.path
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -65,10 +66,12 @@ def read_arguments(source: str) -> Arguments:
     SpecError
         If it starts neither vLLM nor SGLang, or cannot be read.
     """
-    path = Path(source)
-    if "\n" not in source and len(source) < 4096 and path.suffix in (".yaml", ".yml"):
+    # Path.is_file() fails on a command that is longer than names of files may be.
+    path, is_file = Path(source), os.path.isfile(source)
+    # The last word of a command may be a YAML file, too.
+    if path.suffix in (".yaml", ".yml") and (is_file or len(source.split()) == 1):
         return _of_yaml(read_yaml(path), source)
-    if "\n" not in source and len(source) < 4096 and path.is_file():
+    if is_file:
         try:
             return _of_text(path.read_text(encoding="utf-8"), source)
         except UnicodeDecodeError:

@@ -117,14 +117,25 @@ def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
             raise SpecError(f"{path}: not valid JSON: {error}") from None
         yield from (_flat(each, f"{path}: request {number}") for number, each in enumerate(objects, 1))
     elif start == "{":
-        for number, line in enumerate(text.splitlines(), 1):
+        # Not splitlines(), which also cuts at characters that may stand within a text of JSON.
+        for number, line in enumerate(text.split("\n"), 1):
             if line.strip():
                 try:
                     yield _flat(json.loads(line), f"{path} line {number}")
                 except ValueError as error:
                     raise SpecError(f"{path} line {number}: not a JSON object: {error}") from None
     else:
-        yield from csv.DictReader(io.StringIO(text))
+        yield from _table(text)
+
+
+def _table(text: str) -> list[Mapping[str, Any]]:
+    # A logged prompt may be longer than the limit, which holds for all that is read in this process.
+    usual = csv.field_size_limit()
+    csv.field_size_limit(max(usual, len(text)))
+    try:
+        return list(csv.DictReader(io.StringIO(text)))
+    finally:
+        csv.field_size_limit(usual)
 
 
 def _flat(value: Any, called: str, prefix: str = "") -> dict[str, Any]:

@@ -101,7 +101,7 @@ def _text(path: Path) -> str:
 
 def _of_exposition(text: str, path: Path) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     found = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip() or line.startswith("#"):
             continue
         match = _LINE.fullmatch(line)

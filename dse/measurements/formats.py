@@ -137,7 +137,8 @@ def _objects(text: str, file: Path) -> list[Mapping[str, Any]]:
         data = json.loads(text)
     except ValueError:
         data = []
-        for number, line in enumerate(text.splitlines(), 1):
+        # Not splitlines(), which also cuts at characters that may stand within a text of JSON.
+        for number, line in enumerate(text.split("\n"), 1):
             try:
                 data += [json.loads(line)] if line.strip() else []
             except ValueError as error:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from dse.capacity.trial import Load
 from dse.requirements.use_case import UseCase
+from simulator import build_requests
 from simulator.metrics import percentile
 
 Tokens = npt.NDArray[np.int64]
@@ -46,7 +47,7 @@ class Demand:
         Raises
         ------
         SpecError
-            If its workload has too few requests, or no rate.
+            If its workload has too few requests or no rate, and they are not alone.
         """
         workload = case.load
         if workload is None:
@@ -54,8 +55,9 @@ class Demand:
             assert case.output_tokens
             middle = case.prompt_tokens + (case.output_tokens - 2) // 2
             return cls(case.prompt_tokens, middle, case.prompt_tokens + case.output_tokens, case.batch or 1, None)
-        load = Load.of(workload)
-        prompts, outputs = load.requests.prompt_tokens, load.requests.output_tokens
+        load = None if case.alone else Load.of(workload)
+        requests = load.requests if load else build_requests(workload)
+        prompts, outputs = requests.prompt_tokens, requests.output_tokens
         # The first token comes with the prompt; the i-th step after it has i - 1 tokens of the answer stored.
         middles = (prompts + (outputs - 2) / 2)[outputs > 1]
         return cls(
@@ -63,5 +65,5 @@ class Demand:
             int(percentile(middles, case.tpot_percentile)) if len(middles) else 0,
             int((prompts + outputs).max()),
             (case.batch or 1) if case.alone else 1,
-            None if case.alone else load,
+            load,
         )

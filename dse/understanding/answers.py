@@ -14,7 +14,7 @@ from dse.understanding.difference import Difference, difference
 from dse.understanding.importance import importance
 from dse.understanding.picks import ends, find, need_front, role, trial_of, weighted_pick
 from dse.understanding.prices import break_even, price_sensitivity, repriced
-from dse.understanding.rates import FirstFailure, first_failure, rate_of, rate_sensitivity
+from dse.understanding.rates import FirstFailure, first_failure, need_rate, rate_of, rate_sensitivity
 from dse.understanding.slices import pair_slices, slices
 from dse.words import label
 from simulator import SpecError, catalog
@@ -57,14 +57,15 @@ class Asked:
 
 @dataclass(frozen=True, eq=False)
 class Summary:
-    """What every study can be asked."""
+    """What every study can be asked; why there is no first failure, if there is none."""
 
     picks: dict[str, Evaluation]
     binding: pd.DataFrame
     importance: pd.DataFrame
     break_even: pd.DataFrame
     sensitivity: pd.DataFrame
-    failure: FirstFailure
+    failure: FirstFailure | None
+    no_failure: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,13 +95,19 @@ def summarise(result: StudyResult) -> Summary:
     """Return what every study with a front can be asked; simulates about a dozen times, for the rate."""
     need_front(result)
     assert result.recommended
+    failure, no_failure = None, ""
+    try:
+        failure = first_failure(result, result.recommended)
+    except SpecError as error:
+        no_failure = str(error)
     return Summary(
         picks={role(name): e for name, e in ends(result).items()},
         binding=binding(result),
         importance=importance(result),
         break_even=break_even(result),
         sensitivity=price_sensitivity(result),
-        failure=first_failure(result, result.recommended),
+        failure=failure,
+        no_failure=no_failure,
     )
 
 
@@ -114,6 +121,8 @@ def answer(result: StudyResult, asked: Asked, *, summary: bool) -> Answers:
     """
     weights = None if asked.weights is None else read_weights(asked.weights)
     prices = read_prices(asked.prices) if asked.prices else None
+    if asked.rates:
+        need_rate(result)
     factors = [read_change(text, rate_of(result), "--rate") / rate_of(result) for text in asked.rates]
     pair = None if asked.trials is None else (find(result, asked.trials[0]), find(result, asked.trials[1]))
     return Answers(
@@ -151,12 +160,12 @@ def read_weights(text: str) -> dict[str, float]:
 
 
 def read_prices(texts: tuple[str, ...]) -> Prices:
-    """Return prices from ``device=change``."""
+    """Return prices from ``device=change``; names of hypothetical accelerators hold both signs themselves."""
     changed: dict[str, float] = {}
     electricity = 0.0
-    for text in (part for whole in texts for part in whole.split(",")):
-        name, equals, value = (part.strip() for part in text.partition("="))
-        if not equals:
+    for text in (part for whole in texts for part in catalog.split_names(whole)):
+        name, equals, value = (part.strip() for part in text.rpartition("="))
+        if not equals or ")" in value:
             raise SpecError(f"--prices: given {text!r}; allowed: h100-sxm=-20%, h100-sxm=2.5 or {ELECTRICITY}=0.12")
         if name == ELECTRICITY:
             electricity = _number(value, "--prices", text, f"{ELECTRICITY}=USD_per_kWh")
@@ -200,7 +209,8 @@ def to_json(answers: Answers) -> dict[str, Any]:
         found["importance"] = _records(summary.importance)
         found["break_even"] = _records(summary.break_even)
         found["price_sensitivity"] = _records(summary.sensitivity)
-        found["first_failure"] = {name: _plain(value) for name, value in vars(summary.failure).items()}
+        failure = summary.failure
+        found["first_failure"] = failure and {name: _plain(value) for name, value in vars(failure).items()}
     if answers.weighted:
         found["weighted"] = _design(result, answers.weighted)
     if answers.slices:

@@ -29,6 +29,18 @@ def rate_of(result: StudyResult) -> float:
     return result.requests.rate_rps
 
 
+def need_rate(result: StudyResult) -> None:
+    """Refuse a study that has no rate to change.
+
+    Raises
+    ------
+    SpecError
+        If all requests of a workload arrive at once.
+    """
+    if any(math.isinf(requests.rate_rps) for requests in result.load):
+        raise SpecError(f"{result.spec.name}: all requests arrive at once, so there is no rate to change")
+
+
 def load_at(result: StudyResult, factor: float) -> tuple[Requests, ...]:
     """Return a study's requests at another rate: the same ones, closer together or farther apart.
 
@@ -41,8 +53,7 @@ def load_at(result: StudyResult, factor: float) -> tuple[Requests, ...]:
     """
     if not (factor > 0 and math.isfinite(factor)):
         raise SpecError(f"rate: must be above 0, given {factor:g} times the study's")
-    if any(math.isinf(requests.rate_rps) for requests in result.load):
-        raise SpecError(f"{result.spec.name}: all requests arrive at once, so there is no rate to change")
+    need_rate(result)
     return tuple(at_rate(requests, requests.rate_rps * factor) for requests in result.load)
 
 
@@ -139,7 +150,7 @@ def first_failure(result: StudyResult, evaluation: Evaluation) -> FirstFailure:
     Raises
     ------
     SpecError
-        If the design is not feasible at the study's own rate.
+        If the design is not feasible at the study's own rate, or all requests arrive at once.
     """
     if not evaluation.feasible:
         broken = ", ".join(evaluation.broken)

@@ -3,7 +3,13 @@
 from simulator.catalog.accelerator import Accelerator, Precision, ScaleUp
 from simulator.catalog.cpu import Cpu
 from simulator.catalog.huggingface import model_from_config
-from simulator.catalog.hypothetical import base_name, hypothetical_name, is_hypothetical
+from simulator.catalog.hypothetical import (
+    base_name,
+    canonical_name,
+    hypothetical_name,
+    is_hypothetical,
+    split_names,
+)
 from simulator.catalog.kernel_profile import (
     AttentionKernels,
     GroupedKernels,
@@ -54,6 +60,7 @@ __all__ = [
     "accelerator",
     "accelerator_names",
     "base_name",
+    "canonical_name",
     "cpu",
     "cpu_names",
     "device",
@@ -68,6 +75,7 @@ __all__ = [
     "model_from_config",
     "model_names",
     "own_kernel_profile",
+    "split_names",
     "tier",
     "tier_names",
 ]

@@ -7,7 +7,9 @@ not said is as catalogued, and so are the shares of the peaks that kernels reach
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from simulator.catalog.accelerator import Accelerator
@@ -56,6 +58,26 @@ def hypothetical_name(base: str, changes: Mapping[str, float]) -> str:
     kept = _changes(base) if is_hypothetical(base) else {}
     said = ", ".join(f"{field}={value:.9g}" for field, value in {**kept, **changes}.items())
     return f"{base_name(base)}({said})" if said else base_name(base)
+
+
+@lru_cache(maxsize=4096)
+def canonical_name(name: str) -> str:
+    """Return the one spelling of a name whose figures may stand in any order and be written in any way.
+
+    Raises
+    ------
+    SpecError
+        If the name cannot be read.
+    """
+    if not is_hypothetical(name):
+        return name
+    changes = _changes(name)
+    return hypothetical_name(base_name(name), {field: changes[field] for field in CHANGEABLE if field in changes})
+
+
+def split_names(text: str) -> list[str]:
+    """Return what stands between the commas of a text, but for those within a name."""
+    return re.split(r",(?![^()]*\))", text)
 
 
 def hypothetical(base: Accelerator, name: str) -> Accelerator:

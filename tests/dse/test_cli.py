@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -44,6 +45,19 @@ def start(*arguments: str) -> subprocess.Popen[str]:
         text=True,
         start_new_session=True,
     )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a study, what it found, and a deployment."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        Path("study.yaml").write_text(yaml.safe_dump({**SMALL, "budget": {"trials": 20}}))
+        assert dse(patch, "run", "study.yaml", "--jobs", "1", "--out", "study", "-q") == 0
+        recommended = json.loads(Path("study/study.json").read_text())["recommended"]
+        Path("deployment.yaml").write_text(yaml.safe_dump(recommended["deployment"]))
+    return folder
 
 
 FILES = ("front.csv", "report.html", "study.json", "trials.journal", "trials.parquet")
@@ -347,6 +361,36 @@ def test_report_leaves_the_journal_alone(study: Path, monkeypatch: pytest.Monkey
     assert not journal.exists()
     Path("here/study.json").write_text("[]")
     assert dse(monkeypatch, "report", "here") == 2
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "run study.yaml --jobs 1 --out PLACE",
+        "run study.yaml --jobs 1 --out PLACE -q",
+        "report study -o PLACE.html",
+        "why study --slice main.tp -o PLACE.html",
+        "explain -o PLACE.html",
+        "capacity deployment.yaml --requests 200 --slo ttft:90:2 --rates 1:2:2 --plot PLACE.html",
+        "export deployment.yaml -o PLACE",
+        "plan --model llama-3.1-8b --devices l4:2 -o PLACE.yaml",
+    ],
+)
+def test_brackets_in_paths_are_no_markup(
+    finished: Path, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(finished)
+    place = f"[red]:x:{len(os.listdir())}"
+    assert dse(monkeypatch, *command.replace("PLACE", place).split()) == 0
+    printed = capsys.readouterr()
+    assert place in printed.out + printed.err
+
+
+def test_only_one_file_of_the_commands_makes_consoles() -> None:
+    """What it makes takes text as it is; whatever reads markup elsewhere would lose brackets in names."""
+    reading = re.compile(r"Console\(|TextColumn|from_markup|markup=True|rich\.markup")
+    folder = Path(main.__code__.co_filename).parent
+    assert [file.name for file in sorted(folder.glob("*.py")) if reading.search(file.read_text())] == ["console.py"]
 
 
 def test_lists_and_schema(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -275,6 +275,20 @@ def test_exit_code_says_whether_claims_come_out(
     assert written["claims"][0]["holds"] == (relation == ">")
 
 
+def test_brackets_in_names_are_no_markup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases = [{**case, "name": name} for case, name in zip(TINY["cases"], ("kv [fp8]", "kv [/bf16] :x:"), strict=True)]
+    data = {**TINY, "cases": cases, "expect": []}
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.yaml").write_text(yaml.safe_dump(data))
+    assert dse(monkeypatch, "compare", "tiny.yaml", "--jobs", "1") == 0
+    captured = capsys.readouterr()
+    assert "\nkv [fp8] " in captured.out
+    assert "\nkv [/bf16] :x: " in captured.out
+    assert "tiny: 2/2 simulated, last kv [/bf16] :x:" in captured.err
+
+
 def test_what_is_written_is_the_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -461,6 +461,13 @@ def test_the_command_prints_split_and_proof() -> None:
         assert words in text
 
 
+def test_the_command_takes_hypothetical_devices() -> None:
+    chip = "l4(memory_gb=48, memory_bandwidth_gb_per_s=600)"
+    text, error = run("--model", "llama-3.1-8b", "--devices", f"h100-sxm:1,{chip}:1", "--decodes", "16")
+    assert error is None
+    assert chip in text
+
+
 def test_the_command_gives_figures_and_a_deployment(tmp_path: Path) -> None:
     target = tmp_path / "deployment.yaml"
     text, error = run("--model", "llama-3.1-8b", "--devices", "h100-sxm:1,l4:1", "--json", "-o", str(target))

@@ -139,6 +139,17 @@ class TestDemand:
         assert (alone.prompt_tokens, alone.batch, alone.load) == (found.prompt_tokens, 7, None)
         assert found.load is not None
 
+    @pytest.mark.parametrize("rows", ["0,3000,200\n" * 200, "0,3000,200\n"], ids=["all at once", "one request"])
+    def test_requests_alone_need_no_rate(self, rows: str, tmp_path: Path) -> None:
+        trace = tmp_path / "batch.csv"
+        trace.write_text(f"arrival_s,prompt_tokens,output_tokens\n{rows}", encoding="utf-8")
+        lengths = {"prompt_tokens": None, "output_tokens": None, "batch": 4}
+        case = UseCase.parse({**ALONE, **lengths, "workload": {"trace": {"path": str(trace)}}, "alone": True})
+        found = Demand.of(case)
+        assert (found.prompt_tokens, found.longest_tokens, found.batch, found.load) == (3000, 3200, 4, None)
+        with pytest.raises(SpecError, match=r"at once|at least 100"):
+            Demand.of(case.model_copy(update={"alone": False}))
+
 
 def test_least_is_found_from_both_sides() -> None:
     found = least(lambda value: value >= 37.0, 1.0, 1000.0)

@@ -503,6 +503,29 @@ def test_price_sensitivity_agrees_with_repricing_everything(result: StudyResult)
     assert same["joined"] == same["left"] == 0
 
 
+@pytest.mark.parametrize(
+    "figures",
+    [
+        "memory_gb=90, memory_bandwidth_gb_per_s=3850",
+        "memory_bandwidth_gb_per_s=3850,memory_gb=90",
+        " memory_gb = 90.0 , memory_bandwidth_gb_per_s=3.85e3",
+    ],
+)
+def test_hypothetical_accelerators_have_prices_however_they_are_spelled(figures: str) -> None:
+    chip = "b200(memory_gb=90, memory_bandwidth_gb_per_s=3850)"
+    kinds = {"accelerators": [chip, "h100-sxm"], "clients": {"high": 4}, "tp": [1, 2]}
+    result = studied(small(space=kinds), 40)
+    asked = Asked(prices=(f"b200({figures})=-20%,h100-sxm=2",))
+    found = answer(result, asked, summary=False).repriced
+    assert found
+    wanted = repriced(result, Prices({chip: 0.8 * catalog.device(chip).price_usd_per_hour, "h100-sxm": 2}))
+    assert [e.objectives for e in found.evaluations] == [e.objectives for e in wanted.evaluations]
+    used = [e for e in found.simulated if e.figures.get(f"devices.{chip}")]
+    assert used
+    today = {e.design: e.figures["usd_per_hour"] for e in result.evaluations if e.simulated}
+    assert all(e.figures["usd_per_hour"] < today[e.design] for e in used)
+
+
 # Rates
 
 
@@ -534,6 +557,28 @@ def test_first_failure_is_between_a_rate_that_holds_and_one_that_does_not(result
     assert found.broken in table["broken"].iloc[1]
     assert found.broken_rps / found.kept_rps <= 1.01
     assert found.simulations < 25
+
+
+@pytest.mark.parametrize("count", [50, 1])
+def test_a_load_that_arrives_at_once_has_all_answers_but_those_about_rates(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "batch.csv").write_text("arrival_s,prompt_tokens,output_tokens\n" + "0,500,50\n" * count)
+    load = {"trace": {"path": str(tmp_path / "batch.csv")}}
+    slos = [{"metric": "e2e", "percentile": 99, "limit_s": 60}]
+    study = {**SMALL, "workload": load, "slos": slos, "budget": {"trials": 20}}
+    (tmp_path / "batch.yaml").write_text(yaml.safe_dump(study))
+    monkeypatch.chdir(tmp_path)
+    assert dse(monkeypatch, "run", "batch.yaml", "--jobs", "1", "--out", "batch", "-q") == 0
+    capsys.readouterr()
+    assert dse(monkeypatch, "why", "batch") == 0
+    why = "small: all requests arrive at once, so there is no rate to change"
+    assert f"not known: {why}\n" in capsys.readouterr().out
+    assert dse(monkeypatch, "why", "batch", "--json", "-o", "why.html") == 0
+    assert json.loads(capsys.readouterr().out)["first_failure"] is None
+    assert f"Not known: {why}." in Path("why.html").read_text(encoding="utf-8")
+    assert dse(monkeypatch, "why", "batch", "--rate", "+20%") == 2
+    assert f"error: {why}\n" == capsys.readouterr().err
 
 
 # The command
@@ -606,6 +651,9 @@ def test_why_answers_questions_and_writes_a_page(
         (["--prices", "h200=1"], "h200"),
         (["--prices", "h100-sxm=20%"], "+20% or -20%"),
         (["--prices", "h100-sxm=-100%"], "nothing would be left"),
+        (["--prices", "b200(memory_gb=90)"], "allowed: h100-sxm=-20%"),
+        (["--prices", "b200(memory=90)=-20%"], "'memory=90'; allowed"),
+        (["--prices", "b200(memory_gb=90)=1,b200(memory_gb=90.0)=2"], "given twice"),
         (["--rate", "fast"], "--rate"),
         (["-o", "why.txt"], ".html"),
     ],
@@ -648,6 +696,18 @@ def test_figures_are_plotly_figures_and_the_page_is_reproducible(result: StudyRe
             text = text.replace(f"#2f7bd6{name}", "#2f7bd6")
         kinds |= {trace.type for trace in go.Figure(json.loads(text)).data}
     assert kinds == {"bar", "scatter", "heatmap", "waterfall"}
+
+
+def test_the_page_says_where_a_price_leaves_nothing_feasible() -> None:
+    result = studied(small(limits={"accelerators": 8}))
+    limit = min(e.figures["usd_per_hour"] for e in result.feasible) * 1.1
+    tight = studied(small(limits={"accelerators": 8, "usd_per_hour": limit}))
+    (device,) = {pool.accelerator for e in tight.feasible for pool in tight.deployment(e).pools}
+    page = render_answers(answer(tight, Asked(prices=(f"{device}=+50%",)), summary=True))
+    assert ">nothing feasible<" in page
+    assert "recommended:</b> nothing, as nothing is feasible" in page
+    assert "trial None" not in page
+    assert "trial &lt;NA&gt;" not in page
 
 
 def test_nothing_feasible_has_no_answer(result: StudyResult, capsys: pytest.CaptureFixture[str]) -> None:

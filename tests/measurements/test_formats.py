@@ -138,7 +138,10 @@ def test_several_results_one_a_line(tmp_path: Path) -> None:
     """``--append-result``, and SGLang's names of the end-to-end latency."""
     sglang = {name: value for name, value in VLLM.items() if "tpot" not in name}
     lines = [VLLM, {**sglang, "request_rate": 4.0, "mean_e2e_latency_ms": 400.0, "median_e2e_latency_ms": 390.0}]
-    runs = read_runs(written(tmp_path, "runs.jsonl", "\n".join(map(json.dumps, lines))), DEPLOYMENT)
+    # Tools that write text as it is leave separators of lines within it.
+    lines[0] = {**lines[0], "label": "one\u2028label"}
+    text = "\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
+    runs = read_runs(written(tmp_path, "runs.jsonl", text), DEPLOYMENT)
     assert [run.name for run in runs] == ["runs 1", "runs 2"]
     assert runs[1].figures["e2e_p50_s"] == pytest.approx(0.39)
 

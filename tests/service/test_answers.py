@@ -408,6 +408,17 @@ def test_other_prices(
     }
 
 
+def test_hypothetical_accelerators_have_prices_however_they_are_spelled() -> None:
+    chip = "l40s(memory_gb=60, price_usd_per_hour=1)"
+    space = {**SMALL["space"], "accelerators": ["h100-sxm", chip]}
+    spec = small(space=space, slos=[{"metric": "ttft", "percentile": 90, "limit_s": 1e3}])
+    load, view = build_load(spec), StudyView(spec)
+    design = next(each for each in spec.space.space if each["main.accelerator"] == chip and not precheck(each, spec))
+    view.add([evaluate(design, spec, load).to_json() | {"number": 0}])
+    answer = what_if(view, WhatIf(usd_per_hour={"l40s(price_usd_per_hour=1.0,memory_gb=60)": 7.0}))
+    assert answer.devices == {chip: 7.0}
+
+
 def test_other_prices_are_what_a_simulation_at_them_says(
     results: dict[str, StudyResult], views: dict[str, StudyView], monkeypatch: pytest.MonkeyPatch
 ) -> None:

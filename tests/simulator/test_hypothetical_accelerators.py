@@ -83,6 +83,13 @@ def test_names_are_made_and_kept() -> None:
     assert catalog.hypothetical_name("b200", {}) == "b200"
 
 
+def test_one_accelerator_has_one_canonical_name() -> None:
+    spellings = ("b200(scale_up.gb_per_s=450, memory_gb=288)", "b200 (memory_gb=288.0,scale_up.gb_per_s=4.5e2 )")
+    assert {catalog.canonical_name(name) for name in spellings} == {"b200(memory_gb=288, scale_up.gb_per_s=450)"}
+    assert catalog.canonical_name("xeon-8380") == "xeon-8380"
+    assert catalog.split_names(f"l4:2,{spellings[0]}:1, t4") == ["l4:2", f"{spellings[0]}:1", " t4"]
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [
