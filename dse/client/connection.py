@@ -150,8 +150,10 @@ class Connection:
             yield response
 
     def patience(self) -> Patience:
-        """Return the waiting of one request."""
-        return Patience(self.url, self._patience_s if self._has_answered else min(self._patience_s, FIRST_ANSWER_S))
+        """Return the waiting of one request; it lasts longer from the moment on that the service answers."""
+        return Patience(
+            self.url, lambda: self._patience_s if self._has_answered else min(self._patience_s, FIRST_ANSWER_S)
+        )
 
 
 class Patience:
@@ -161,13 +163,13 @@ class Patience:
     ----------
     url
         For messages.
-    seconds
-        From the first failure on.
+    lasts_s
+        Says for how long, from the first failure on.
     """
 
-    def __init__(self, url: str, seconds: float) -> None:
-        self._url, self._seconds = url, seconds
-        self._end_s: float | None = None
+    def __init__(self, url: str, lasts_s: Callable[[], float]) -> None:
+        self._url, self._lasts_s = url, lasts_s
+        self._began_s: float | None = None
         self._attempts = 0
 
     def wait(self, error: Exception) -> None:
@@ -193,14 +195,14 @@ class Patience:
 
     def _sleep(self, asked_s: float | None) -> bool:
         now = time.monotonic()
-        if self._end_s is None:
-            self._end_s = now + self._seconds
+        if self._began_s is None:
+            self._began_s = now
         self._attempts += 1
         # Clients that lost the same service at the same time do not come back at the same time.
         pause = min(0.1 * 2**self._attempts, 10.0) * random.uniform(0.5, 1.0)
         if asked_s is not None:
             pause = asked_s + pause / 4
-        if now + pause > self._end_s:
+        if now + pause > self._began_s + self._lasts_s():
             return False
         time.sleep(pause)
         return True

@@ -89,10 +89,10 @@ def watch(connection: Connection, id: str, *, after: str = "", until_s: float | 
                     if until_s is not None and _ends_within(quiet_s, until_s, opened_s):
                         lost = TimeoutError()
                         break
+        except SSEError:  # which is a TransportError, too
+            raise ServiceAway(f"{connection.url}: what answers there is no dse serve") from None
         except httpx.TransportError as error:
             lost = error
-        except SSEError:
-            raise ServiceAway(f"{connection.url}: what answers there is no dse serve") from None
         except ProblemError as error:
             if error.status not in BUSY:
                 raise

@@ -269,6 +269,21 @@ def test_a_waiting_study_is_paused_resumed_cancelled_and_deleted(client: httpx.C
     assert client.get("/v1/studies").json()["total"] == 0
 
 
+def test_a_study_of_another_version_is_refused_as_described_and_can_be_deleted(
+    client: httpx.Client, server: Running
+) -> None:
+    service = server.app.state.service
+    row = {**dataclasses.asdict(created(service.studies, small())), "id": f"{1:032x}", "state": "finished"}
+    with service.database.writing() as connection:
+        connection.execute(insert(STUDIES), [{**row, "spec": json.dumps({"of": "another version"})}])
+    described = client.get("/openapi.json").json()["paths"]
+    for place in ("", "/front", "/trials", "/spec", "/report"):
+        problem(client.get(f"/v1/studies/{row['id']}{place}"), 409, "another version made this study")
+        assert "409" in described[f"/v1/studies/{{id}}{place}"]["get"]["responses"]
+    assert row["id"] in [each["id"] for each in client.get("/v1/studies").json()["studies"]]
+    assert client.delete(f"/v1/studies/{row['id']}").status_code == 204
+
+
 def test_what_others_change_is_seen_within_moments(client: httpx.Client, server: Running) -> None:
     place = client.post("/v1/studies", json=SMALL).headers["location"]
     client.get(place)

@@ -19,6 +19,8 @@ import yaml
 
 from dse import Client, StudySpec, run_study
 from dse.client import NoRecommendation, ProblemError, RemoteStudy, ServiceAway, StudyEnded
+from dse.client.connection import Connection
+from dse.client.watch import watch
 from dse.evaluation import deployment_of
 from dse.export.bundle import bundle
 from simulator import Deployment, SpecError
@@ -37,8 +39,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture
 def client(served: Served) -> Iterator[Client]:
+    """A client; what its test leaves unfinished does not keep the workers from the next one's studies."""
     with Client(served.url) as made:
         yield made
+        for study in (*made.list(state="queued"), *made.list(state="running")):
+            study.cancel()
 
 
 @pytest.fixture(scope="module")
@@ -250,19 +255,33 @@ class _Busy(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def test_waits_as_long_as_a_busy_server_asks() -> None:
+@pytest.fixture
+def busy(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a server that is busy for longer than the patience with an address that never answered."""
+    monkeypatch.setattr("dse.client.connection.FIRST_ANSWER_S", 0.1)
+    _Busy.said.clear()
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Busy) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_address[1]}"
-        assert Client(url).session() == {"version": "1"}
-        pauses = [after - before for before, after in zip(_Busy.said, _Busy.said[1:], strict=False)]
-        assert len(pauses) == 2
-        assert all(1 <= pause < 2 for pause in pauses)
-        _Busy.said.clear()
-        with pytest.raises(ProblemError) as refused:
-            Client(url, patience_s=0.5).session()
-        assert refused.value.status == 429
+        yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()
+
+
+def test_waits_as_long_as_a_busy_server_asks(busy: str) -> None:
+    assert Client(busy).session() == {"version": "1"}
+    pauses = [after - before for before, after in zip(_Busy.said, _Busy.said[1:], strict=False)]
+    assert len(pauses) == 2
+    assert all(1 <= pause < 2 for pause in pauses)
+    _Busy.said.clear()
+    with pytest.raises(ProblemError) as refused:
+        Client(busy, patience_s=0.5).session()
+    assert refused.value.status == 429
+
+
+def test_waits_for_the_events_of_a_busy_server(busy: str) -> None:
+    """The third answer is none of dse serve, which is how this shows that it was waited for."""
+    with pytest.raises(ServiceAway, match="is no dse serve"):
+        next(watch(Connection(busy, None, patience_s=60, timeout_s=60), "any"))
+    assert len(_Busy.said) == 3
 
 
 def test_nobody_there_is_said_soon(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -75,8 +77,7 @@ def test_worker_that_wakes_up_again_writes_nothing(settings: Settings, studies: 
     with worker_processes(settings) as (sleeper,):
         wait_until(lambda: studies.get(id).evaluated >= 40)
         asleep = [sleeper.process.pid, *sleeper.runners]
-        for pid in asleep:
-            os.kill(pid, signal.SIGSTOP)
+        wait_until(lambda: stopped_between_writes(asleep, settings.url))
         before = evaluations(studies, id)
         with worker_thread(settings) as said:
             wait_until(lambda: studies.get(id).evaluated > len(before))
@@ -105,6 +106,35 @@ def test_study_that_kills_its_runners_has_failed(settings: Settings, studies: St
     reason = "given up after 3 attempts without a new trial: its process was ended by SIGKILL; each may take 8 GB"
     assert row.reason.startswith(reason)
     assert len(killed) == 3
+
+
+def stopped_between_writes(pids: list[int], url: str) -> bool:
+    """Stop processes, unless one is in the middle of a write: whoever sleeps then keeps all others from writing."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    if _nobody_writes(url):
+        return True
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+    return False
+
+
+def _nobody_writes(url: str) -> bool:
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=0.1)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return False
+        return True
+    import psycopg
+
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        try:
+            connection.execute("SELECT id FROM service_studies FOR UPDATE NOWAIT")
+        except psycopg.errors.LockNotAvailable:
+            return False
+    return True
 
 
 @pytest.mark.parametrize("mode", ["immediate", "fast"])

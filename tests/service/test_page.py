@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from dse.client import ProblemError
 from simulator import Deployment
 from tests.chromium import launched, needs_browser
 
-from .served import Served, until
+from .served import QUICK, Served, until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Locator, Page
@@ -400,6 +401,107 @@ def test_prices_and_load_change_the_front_at_once(visit: Callable[..., Visitor],
     visitor.wait(
         lambda: "what=" not in page.url and not page.locator(".front-plot .legendtext", has_text="what if").count()
     )
+
+
+def test_a_question_of_prices_comes_back_whatever_a_device_is_called(
+    visit: Callable[..., Visitor], served: Served
+) -> None:
+    """Names of hypothetical devices hold commas; at four times the rate nothing keeps the promises."""
+    chip = "l40s(memory_bandwidth_gb_per_s=1200, memory_gb=60, price_usd_per_hour=1.5)"
+    space = {**QUICK["space"], "accelerators": ["l40s", chip], "clients": {"high": 1}, "tp": [1]}
+    workload = {**QUICK["workload"], "arrivals": {"process": "poisson", "rate_rps": 2}}
+    study = served.client.create({**QUICK, "name": "hypothetical", "workload": workload, "space": space}).wait(120)
+    visitor = visit(expects="status of 422")
+    page = visitor.go(f"#/study/{study.id}")
+    page.get_by_text("What if prices or the load change?").click()
+    words, star = page.locator(".what-if-words"), page.locator(".design-card .is-star")
+    price = page.get_by_label(chip).and_(page.locator("input[type=number]"))
+    price.fill("0.5")
+    visitor.wait(lambda: "Recommended" in words.inner_text() and "what=" in page.url)
+    said = words.inner_text()
+    page.reload()
+    visitor.wait(lambda: words.inner_text() == said)
+    assert price.input_value() == "0.5"
+    star.wait_for()
+    page.locator("#rate").press("End")
+    visitor.wait(lambda: "No design keeps every promise" in words.inner_text(), 60)
+    star.wait_for(state="detached")
+    page.get_by_text("At these prices and this load no design keeps every promise.").wait_for()
+
+    # What the service refuses can be taken back.
+    visitor.go()
+    visitor.go(f"#/study/{study.id}?what=unobtainium:3")
+    words.get_by_text("unobtainium").wait_for()
+    page.get_by_role("button", name="Back to how it is").click()
+    visitor.wait(lambda: "what=" not in page.url and "unobtainium" not in words.inner_text())
+    star.wait_for()
+
+
+def test_a_study_of_another_version_can_be_deleted(visit: Callable[..., Visitor], served: Served) -> None:
+    study = served.client.create(QUICK)
+    study.cancel()
+    until(lambda: study.refresh().state == "cancelled")
+    visitor = visit(expects="status of 409")
+
+    def refused(route: Any) -> None:
+        if route.request.method == "DELETE":
+            route.continue_()
+            return
+        said = {"status": 409, "detail": "another version made this study, and this one cannot read it: of: unknown"}
+        route.fulfill(status=409, content_type="application/problem+json", body=json.dumps(said))
+
+    visitor.page.route(f"**/v1/studies/{study.id}", refused)
+    page = visitor.go(f"#/study/{study.id}")
+    page.get_by_role("heading", name="Study of another version").wait_for()
+    assert "this one cannot read it" in page.locator("main .alarm").inner_text()
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    page.get_by_role("heading", name="Studies", exact=True).wait_for()
+    with pytest.raises(ProblemError, match="no"):
+        study.refresh()
+
+
+def test_what_a_form_shows_is_what_a_change_starts_from(visit: Callable[..., Visitor]) -> None:
+    """A pipeline and a wait that nobody gave are shown as they are by default; changing a part keeps the rest."""
+    visitor = visit(expects="status of 422")
+    page = visitor.go("#/new?from=finite-chat")
+    workload = page.get_by_role("region", name="Workload")
+    pipeline = page.locator('[data-path=\'["workload","pipeline"]\']')
+
+    def written() -> dict[str, Any]:
+        return dict(json.loads(page.locator("#source").input_value())["workload"])
+
+    name_field(page).wait_for()
+    assert "pipeline" not in written()
+    for fold in workload.locator("details").all():
+        fold.evaluate("node => { node.open = true; }")
+    kinds = pipeline.get_by_label("Kind of pipeline")
+    assert kinds.evaluate_all("all => all.map(each => each.selectedOptions[0].label)") == ["prefill", "decode"]
+    pipeline.get_by_label("Kind of pipeline 2").select_option("detokenise")
+    assert written()["pipeline"][0] == "prefill"
+    assert written()["pipeline"][1]["kind"] == "detokenise"
+    pipeline.get_by_label("Kind of pipeline 2").select_option("decode")
+
+    # A stage comes before the others by the keyboard alone.
+    pipeline.get_by_role("button", name="Add pipeline").click()
+    pipeline.get_by_label("Kind of pipeline 3").select_option("tokenise")
+    pipeline.get_by_label("Move Pipeline 3 up").focus()
+    page.keyboard.press("Enter")
+    assert visitor.focused() == "Move Pipeline 2 up"
+    page.keyboard.press("Enter")
+    assert visitor.focused() == "Move Pipeline 1 down"
+    stages = written()["pipeline"]
+    assert [stage if isinstance(stage, str) else stage["kind"] for stage in stages] == ["tokenise", "prefill", "decode"]
+    page.keyboard.press("Enter")
+    assert visitor.focused() == "Move Pipeline 2 down"
+
+    # A part of a default that is an object: the wait between a session's turns.
+    workload.get_by_role("button", name="Add Session").click()
+    for fold in workload.locator("details").all():
+        fold.evaluate("node => { node.open = true; }")
+    wait = page.locator("[data-path$='\"wait_s\"]']")
+    wait.get_by_label("Seconds").fill("3")
+    assert written()["session"]["wait_s"] == {"distribution": "constant", "seconds": 3}
 
 
 def test_problems_stand_at_their_fields(visit: Callable[..., Visitor]) -> None:

@@ -29,7 +29,7 @@ def _read(url: str, id: str) -> tuple[StudySpec, list[dict[str, Any]], Outcome]:
     """Return a study's specification, its trials, and what only its end knows."""
     studies = _studies(url)
     row = studies.get(id)
-    spec = StudySpec.parse(json.loads(row.spec), source=f"study {id}")
+    spec = row.read_spec()
     evaluations, _ = studies.evaluations_since(id, 0)
     return spec, evaluations, json.loads(row.outcome) if row.outcome else None
 

@@ -25,10 +25,9 @@ from dse.service.answers.study_view import objectives_of
 from dse.service.api.kept import Answer, Answers
 from dse.service.api.known import Known, Trials
 from dse.service.api.revisions import Revisions
-from dse.service.storage.errors import Conflict, NotFound
+from dse.service.storage.errors import NotFound
 from dse.service.storage.studies import Studies, StudyRow
 from dse.spec import StudySpec
-from simulator.errors import SpecError
 from simulator.files import Finder, files_from
 
 T = TypeVar("T")
@@ -203,11 +202,8 @@ class Views:
         Conflict
             If this version of the program cannot read it.
         """
-        try:
-            with files_from(self._find):
-                return StudySpec.parse(json.loads(row.spec), source=f"study {row.id}")
-        except SpecError as error:
-            raise Conflict(f"another version made this study, and this one cannot read it: {error}") from None
+        with files_from(self._find):
+            return row.read_spec()
 
     # Answers
 

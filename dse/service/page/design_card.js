@@ -35,6 +35,14 @@ export function designCard(model, view, actions) {
     actions.select(front[at < 0 ? 0 : (at + by + front.length) % front.length]);
   }
 
+  /** Say why no design stands here. */
+  function none() {
+    if (view().whatIf?.recommended === null) return "At these prices and this load no design keeps every promise. Choose any point to see what it is.";
+    return model.study.simulated
+      ? "As soon as a design keeps every promise, the recommended one stands here. Choose any point to see what it is."
+      : "Choose a point to see what it is.";
+  }
+
   function update() {
     const number = shown();
     const trial = number === null ? undefined : model.trials.get(number);
@@ -46,9 +54,7 @@ export function designCard(model, view, actions) {
       drawn = "";
       asked = -1;
       fill(more);
-      fill(body, h("p", { class: "note" }, model.study.simulated
-        ? "As soon as a design keeps every promise, the recommended one stands here. Choose any point to see what it is."
-        : "Choose a point to see what it is."));
+      fill(body, h("p", { class: "note" }, none()));
       compare.textContent = "Compare";
       return;
     }

@@ -1,7 +1,7 @@
 // Controls of fields that hold several values.
 
 import { fill, fresh, h, say } from "./dom.js";
-import { blank, choices, unitOf } from "./schema.js";
+import { blank, blankOf, choices, unitOf } from "./schema.js";
 
 /** @typedef {import("./schema_form.js").SchemaForm} SchemaForm */
 /** @typedef {import("./schema_form.js").Path} Path */
@@ -29,7 +29,7 @@ export function numberList(form, { path, shape, id, described }) {
 
 /** Words of which any number may be taken. @param {SchemaForm} form @param {Path} path @param {Shape} shape @param {Shape} items @param {Hint[]} hints */
 export function wordChips(form, path, shape, items, hints) {
-  const known = form.at(path) ?? shape.schema.default ?? [];
+  const known = form.at(path) ?? [];
   /** @type {{value: any, label: string, note: string}[]} */
   const words = items.kind === "boolean"
     ? [{ value: false, label: "without", note: "" }, { value: true, label: "with", note: "" }]
@@ -101,19 +101,32 @@ export function itemList(form, path, shape, items, label) {
   const one = label.replace(/ies$/, "y").replace(/s$/, "");
   const options = items.kind === "union" ? choices(items.branches) : [];
   const draw = () => {
-    const known = form.at(path) ?? shape.schema.default ?? [];
+    /** @type {any[]} */
+    const known = form.at(path) ?? [];
     const change = (/** @type {any[]} */ next) => { form.put(path, next); draw(); };
+    const button = (/** @type {string} */ text, /** @type {string} */ told, /** @type {() => void} */ click, off = false) =>
+      h("button", { type: "button", class: "quiet", "aria-label": told, title: told, disabled: off, on: { click } }, text);
+    const move = (/** @type {number} */ from, /** @type {number} */ to) => {
+      const next = [...known];
+      next.splice(to, 0, ...next.splice(from, 1));
+      change(next);
+      // At an end the other way has the focus: it must not be lost.
+      const [up, down] = box.children[to].querySelectorAll(":scope > .tools > button");
+      (up.disabled || (to > from && !down.disabled) ? down : up).focus();
+    };
     fill(box,
-      known.map((/** @type {any} */ _, /** @type {number} */ place) => {
+      known.map((_, place) => {
         const inner = [...path, place];
         const name = `${one} ${place + 1}`;
-        const remove = h("button", { type: "button", class: "quiet remove", "aria-label": `Remove ${name}`, title: "Remove", on: { click: () => change(known.filter((/** @type {any} */ _other, /** @type {number} */ at) => at !== place)) } }, "×");
         const body = items.kind === "object" || items.kind === "union" ? form.inside(inner, items, name) : form.field(inner, shape.schema.items, { label: name });
-        return form.place(h("div", { class: "item", role: "group", "aria-label": name }, body, remove), inner);
+        return form.place(h("div", { class: "item", role: "group", "aria-label": name }, body, h("div", { class: "tools" },
+          options.length && known.length > 1 ? [
+            button("↑", `Move ${name} up`, () => move(place, place - 1), place === 0),
+            button("↓", `Move ${name} down`, () => move(place, place + 1), place === known.length - 1)] : null,
+          button("×", `Remove ${name}`, () => change(known.filter((_other, at) => at !== place))))), inner);
       }),
       h("button", { type: "button", class: "add", on: { click: () => {
-        const next = options.length ? structuredClone("fixed" in options[0] ? options[0].fixed : blank(form.root, options[0].schema)) : blank(form.root, shape.schema.items);
-        change([...known, next]);
+        change([...known, options.length ? blankOf(form.root, options[0]) : blank(form.root, shape.schema.items)]);
         /** @type {HTMLElement | null} */ (box.querySelector(".item:last-of-type :is(input, select)"))?.focus();
       } } }, `Add ${one.length > 3 ? one.toLowerCase() : one}`));
   };

@@ -9,8 +9,8 @@ export function read(hash = location.hash) {
   return { page: page || "home", id, query: Object.fromEntries(new URLSearchParams(search)) };
 }
 
-/** @param {string} text */
-function decoded(text) {
+/** Return a text without its percent signs; one that was never encoded as it is. @param {string} text */
+export function decoded(text) {
   try {
     return decodeURIComponent(text);
   } catch {

@@ -19,13 +19,20 @@ export function resolved(root, schema) {
   return resolved(root, { ...named, ...own });
 }
 
+/** Return what a schema allows one of; alternatives of alternatives are among them. @param {Schema} root @param {Schema} given @returns {Schema[]} */
+function alternatives(root, given) {
+  const schema = resolved(root, given);
+  const several = schema.anyOf ?? schema.oneOf;
+  return several ? several.flatMap((/** @type {Schema} */ branch) => alternatives(root, branch)) : [schema];
+}
+
 /** @param {Schema} root @param {Schema} given @returns {Shape} */
 export function shapeOf(root, given) {
   let schema = resolved(root, given);
   const description = schema.description ?? "";
   let nullable = false;
   for (let several = schema.anyOf ?? schema.oneOf; several; several = schema.anyOf ?? schema.oneOf) {
-    const branches = several.map((/** @type {Schema} */ branch) => resolved(root, branch));
+    const branches = several.flatMap((/** @type {Schema} */ branch) => alternatives(root, branch));
     const others = branches.filter((/** @type {Schema} */ branch) => branch.type !== "null");
     nullable ||= others.length < branches.length;
     if (others.length > 1) return { kind: "union", nullable, schema, branches: others, description };
@@ -117,13 +124,17 @@ export function blank(root, schema) {
     case "map": return {};
     case "array": return [];
     case "union": {
-      const [first] = choices(shape.branches);
-      return "fixed" in first ? first.fixed : blank(root, first.schema);
+      return blankOf(root, choices(shape.branches)[0]);
     }
     case "enum": return known.enum[0];
     case "boolean": return false;
     default: return undefined;
   }
+}
+
+/** Return what a field holds when an alternative is first chosen. @param {Schema} root @param {ReturnType<typeof choices>[number]} option */
+export function blankOf(root, option) {
+  return "fixed" in option ? option.fixed : blank(root, option.schema);
 }
 
 const UNITS = /** @type {[string, string][]} */ ([

@@ -4,7 +4,7 @@ import { fill, fresh, h } from "./dom.js";
 import { itemList, mapList, numberList, tagList, wordChips } from "./form_lists.js";
 import { objectFields } from "./form_objects.js";
 import { checkbox, fixedWord, numberInput, textInput, wordSelect } from "./form_scalars.js";
-import { blank, choices, chosen, isObject, labelOf, resolved, shapeOf } from "./schema.js";
+import { blank, blankOf, choices, chosen, isObject, labelOf, resolved, shapeOf } from "./schema.js";
 
 /** @typedef {(string | number)[]} Path */
 /** @typedef {{name: string, note?: string}} Hint */
@@ -28,11 +28,24 @@ export class SchemaForm {
     this.value = value;
     /** Paths of the groups that are unfolded, so that they stay so when the form is drawn again. */
     this.unfolded = new Set();
+    /** What holds where nothing is given, by path: groups show it, and a change inside starts from it. @type {Map<string, any>} */
+    this.presumed = new Map();
   }
 
-  /** Return what the value holds at a path. @param {Path} path @returns {any} */
+  /** Say what holds at a path as long as nothing is given there. @param {Path} path @param {any} value */
+  presume(path, value) {
+    this.presumed.set(JSON.stringify(path), value);
+  }
+
+  /** Return what is given at a path, or what holds there otherwise. @param {Path} path @returns {any} */
   at(path) {
-    return path.reduce((/** @type {any} */ part, step) => (part === null || part === undefined ? undefined : part[step]), this.value);
+    return path.reduce((/** @type {any} */ part, _, place) => this.inPart(part, path.slice(0, place + 1)), this.value);
+  }
+
+  /** Return the same of the last step alone. @param {any} part what is given one step before @param {Path} path @returns {any} */
+  inPart(part, path) {
+    const given = part?.[path[path.length - 1]];
+    return given === undefined ? this.presumed.get(JSON.stringify(path)) : given;
   }
 
   /** Put something at a path; undefined leaves the field out. @param {Path} path @param {any} value */
@@ -42,12 +55,15 @@ export class SchemaForm {
     } else {
       let part = this.value;
       path.slice(0, -1).forEach((step, place) => {
-        if (typeof part[step] !== "object" || part[step] === null) part[step] = typeof path[place + 1] === "number" ? [] : {};
+        const held = this.inPart(part, path.slice(0, place + 1));
+        if (typeof held !== "object" || held === null) part[step] = typeof path[place + 1] === "number" ? [] : {};
+        else if (part[step] !== held) part[step] = structuredClone(held);
         part = part[step];
       });
       const last = path[path.length - 1];
       if (value === undefined) delete part[last];
-      else part[last] = value;
+      // What is presumed stays as it is, whatever is changed in here later.
+      else part[last] = structuredClone(value);
     }
     this.options.onChange(this.value);
   }
@@ -110,6 +126,7 @@ export class SchemaForm {
   group(path, shape, { required, label }) {
     const id = fresh("group");
     const box = h("fieldset", { class: "group wide-field", "aria-describedby": shape.description ? `${id}-help` : null });
+    this.presume(path, shape.schema.default);
     const draw = () => {
       const value = this.at(path);
       const absent = shape.nullable && (value === undefined || value === null);
@@ -147,10 +164,9 @@ export class SchemaForm {
     const body = h("div", { class: "branch" });
     const select = h("select", { "aria-label": `Kind of ${label.toLowerCase()}` },
       options.map((option, place) => h("option", { value: String(place) }, option.label)));
-    const known = this.at(path) ?? shape.schema.default;
-    let place = chosen(this.root, options, known);
-    if (place < 0) place = 0;
-    select.value = String(place);
+    // The first one is shown where nothing is given.
+    if (this.at(path) === undefined) this.presume(path, blankOf(this.root, options[0]));
+    select.value = String(Math.max(0, chosen(this.root, options, this.at(path))));
     const draw = () => {
       const option = options[Number(select.value)];
       if ("fixed" in option) return fill(body);
@@ -166,7 +182,7 @@ export class SchemaForm {
     select.addEventListener("change", () => {
       const option = options[Number(select.value)];
       const before = this.at(path);
-      let next = "fixed" in option ? option.fixed : blank(this.root, option.schema);
+      let next = blankOf(this.root, option);
       if (isObject(before) && isObject(next)) {
         const properties = resolved(this.root, option.schema).properties ?? {};
         const kept = Object.entries(before).filter(([name]) => name in properties && !("const" in properties[name]));

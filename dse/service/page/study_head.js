@@ -13,10 +13,27 @@ const EXPORTS = [
 ];
 const RANK = ["read", "run", "admin"];
 
+/** Return whether somebody may do what a scope allows. @param {any} session @param {string} scope */
+export function allows(session, scope) {
+  return RANK.indexOf(session.scope ?? "admin") >= RANK.indexOf(scope);
+}
+
+/** Delete a study, if that is really wanted. @param {string} id @param {string} name @param {string} designs what goes with it */
+export async function deleteStudy(id, name, designs) {
+  if (!(await confirmed("Delete this study?", `${name} and ${designs} go for good.`, "Delete"))) return;
+  try {
+    await remove(`studies/${encodeURIComponent(id)}`);
+    say(`${name} is deleted`);
+    go({ page: "home" });
+  } catch (error) {
+    complain(error);
+  }
+}
+
 /** @param {import("./study_model.js").StudyModel} model @param {any} session */
 export function studyHead(model, session) {
   const { study } = model;
-  const may = (/** @type {string} */ scope) => RANK.indexOf(session.scope ?? "admin") >= RANK.indexOf(scope);
+  const may = (/** @type {string} */ scope) => allows(session, scope);
   const state = h("span");
   const bar = h("div", { class: "head-bar" });
   const tiles = h("ul", { class: "tiles" });
@@ -36,16 +53,7 @@ export function studyHead(model, session) {
   async function cancel() {
     if (await confirmed("Cancel this study?", "What was simulated stays, and it can be resumed.", "Cancel the study")) act("cancel");
   }
-  async function erase() {
-    if (!(await confirmed("Delete this study?", `${study.name} and ${plural(study.evaluated, "design")} go for good.`, "Delete"))) return;
-    try {
-      await remove(model.path);
-      say(`${study.name} is deleted`);
-      go({ page: "home" });
-    } catch (error) {
-      complain(error);
-    }
-  }
+  const erase = () => deleteStudy(study.id, study.name, plural(study.evaluated, "design"));
 
   function buttons() {
     const active = ["queued", "running"].includes(study.state);

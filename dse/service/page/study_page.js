@@ -9,7 +9,7 @@ import { frontPlot } from "./front_plot.js";
 import { hypervolumePlot } from "./hypervolume.js";
 import { complain } from "./notices.js";
 import { note } from "./route.js";
-import { studyHead } from "./study_head.js";
+import { allows, deleteStudy, studyHead } from "./study_head.js";
 import { StudyModel } from "./study_model.js";
 import { trialTable } from "./trial_table.js";
 import { whatIfPanel } from "./what_if.js";
@@ -27,13 +27,23 @@ export function studyPage(main, route, session) {
     if (!closed) open = openStudy(main, study, route, session);
   }, error => {
     if (closed || error.status === 401) return;
-    fill(main, h("section", { class: "card" }, h("h1", {}, error.status === 404 ? "No such study" : "Study"),
+    fill(main, error.status === 409 ? unreadable(error, route.id, session) : h("section", { class: "card" }, h("h1", {}, error.status === 404 ? "No such study" : "Study"),
       h("p", { class: "alarm" }, error.message), h("a", { href: "#/" }, "All studies")));
   });
   return {
     close() { closed = true; open?.close(); },
     update(next) { route = next; open?.update(next); },
   };
+}
+
+/** Return what is shown of a study that another version made. @param {Error} error @param {string} id @param {any} session */
+function unreadable(error, id, session) {
+  return h("section", { class: "card" }, h("h1", {}, "Study of another version"),
+    h("p", { class: "alarm" }, `${capital(error.message)}.`),
+    h("p", {}, "What it found can be shown by the version that made it. Here it can only be deleted."),
+    h("div", { class: "row" },
+      allows(session, "admin") ? h("button", { type: "button", on: { click: () => deleteStudy(id, "This study", "all its designs") } }, "Delete") : null,
+      h("a", { href: "#/" }, "All studies")));
 }
 
 /** @param {string | undefined} text @returns {number | null} */
@@ -44,7 +54,7 @@ function openStudy(main, study, route, session) {
   document.title = `${study.name} · dse`;
   const model = new StudyModel(study);
   const state = { x: 0, y: 0, selected: /** @type {number | null} */ (null), compared: /** @type {number[]} */ ([]), whatIf: /** @type {any} */ (null) };
-  const recommended = () => state.whatIf?.recommended ?? model.recommended;
+  const recommended = () => (state.whatIf ? state.whatIf.recommended : model.recommended);
 
   /** @param {Record<string, string>} query */
   function read(query) {

@@ -1,8 +1,8 @@
 // What if prices or the load were others: the front as it would be, at once.
 
 import { post } from "./api.js";
-import { debounced, fill, h } from "./dom.js";
-import { note } from "./route.js";
+import { debounced, fill, fresh, h } from "./dom.js";
+import { decoded, note } from "./route.js";
 import { number } from "./words.js";
 
 const WAIT_MS = 150;
@@ -53,7 +53,7 @@ export function whatIfPanel(model, query, show, select) {
   function draw() {
     fill(inputs,
       Object.entries(listed).map(([device, price]) => slider({
-        id: `price-${device}`, label: device, unit: "USD/h", low: 0, high: nice(3 * price || 10), step: 0.01, value: asked.prices[device] ?? price, standard: price,
+        id: fresh("price"), label: device, unit: "USD/h", low: 0, high: nice(3 * price || 10), step: 0.01, value: asked.prices[device] ?? price, standard: price,
         change: value => {
           if (Math.abs(value - price) < 1e-9) delete asked.prices[device];
           else asked.prices[device] = value;
@@ -123,7 +123,11 @@ export function whatIfPanel(model, query, show, select) {
       const answer = await post(`${model.path}/what-if`, { usd_per_hour: asked.prices, electricity_usd_per_kwh: asked.kwh, rate_factor: asked.rate }, { signal });
       if (!signal.aborted && !closed) tell(answer);
     } catch (/** @type {any} */ error) {
-      if (!signal.aborted && !closed) fill(words, h("p", { class: "problem" }, error.message));
+      if (signal.aborted || closed) return;
+      // What was drawn before answers another question.
+      show(null);
+      reset.disabled = false;
+      fill(words, h("p", { class: "problem" }, error.message));
     } finally {
       clearTimeout(slow);
       if (!signal.aborted) element.removeAttribute("aria-busy");
@@ -164,7 +168,7 @@ function nice(value) {
   return Math.ceil(value / step) * step;
 }
 
-/** @param {string} text */
+/** Return what {@link written} wrote. @param {string} text */
 function parsed(text) {
   /** @type {{prices: Record<string, number>, kwh: number, rate: number}} */
   const asked = { prices: {}, kwh: 0, rate: 1 };
@@ -174,12 +178,13 @@ function parsed(text) {
     if (!Number.isFinite(given) || given < 0) continue;
     if (name === "kwh") asked.kwh = given;
     else if (name === "rate") asked.rate = given || 1;
-    else asked.prices[name] = given;
+    else asked.prices[decoded(name)] = given;
   }
   return asked;
 }
 
-/** @param {{prices: Record<string, number>, kwh: number, rate: number}} asked */
+/** Return what is asked as a text for the address; names of devices may hold commas. @param {{prices: Record<string, number>, kwh: number, rate: number}} asked */
 function written({ prices, kwh, rate }) {
-  return [...Object.entries(prices), ...(kwh ? [["kwh", kwh]] : []), ...(rate !== 1 ? [["rate", rate]] : [])].map(pair => pair.join(":")).join(",");
+  const named = Object.entries(prices).map(([device, price]) => [encodeURIComponent(device), price]);
+  return [...named, ...(kwh ? [["kwh", kwh]] : []), ...(rate !== 1 ? [["rate", rate]] : [])].map(pair => pair.join(":")).join(",");
 }

@@ -5,6 +5,7 @@ Every change is one conditional statement, so that neither two people nor two wo
 
 from __future__ import annotations
 
+import json
 import re
 import uuid
 from collections.abc import Collection, Sequence
@@ -76,6 +77,19 @@ class StudyRow:
     running_s: float
     spec: str = ""
     outcome: str | None = None
+
+    def read_spec(self) -> StudySpec:
+        """Return the specification; files that it names are found as :func:`~simulator.files.files_from` says.
+
+        Raises
+        ------
+        Conflict
+            If this version of the program cannot read it.
+        """
+        try:
+            return StudySpec.parse(json.loads(self.spec), source=f"study {self.id}")
+        except SpecError as error:
+            raise Conflict(f"another version made this study, and this one cannot read it: {error}") from None
 
 
 @dataclass(frozen=True)

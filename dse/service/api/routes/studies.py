@@ -102,7 +102,7 @@ async def list_studies(
     return respond(request, answer)
 
 
-@router.get("/{id}", response_model=Study, responses=documented(304, 404, 422), dependencies=READ)
+@router.get("/{id}", response_model=Study, responses=documented(304, 404, 409, 422), dependencies=READ)
 async def get_study(request: Request, id: Id) -> Response:
     """Return a study with its specification."""
     return respond(request, await service_of(request).views.study(id))
