@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -189,3 +190,22 @@ def test_schemas_are_those_of_the_command(client: httpx.Client, kind: str) -> No
         printed |= {name: answered[name] for name in ("title", "description")}
     assert answered == printed
     assert client.get("/v1/schemas/none").status_code == 422
+
+
+def test_questions_of_clients_that_left_are_not_computed(tmp_path: Path) -> None:
+    """A slider that is moved quickly asks often and hears one answer: the others do not stand in its way."""
+    settings = Settings(data=tmp_path / "data", limits=Limits(once_s=60))
+    slow = {"deployment": DEPLOYMENT, "workload": {**WORKLOAD, "requests": 100_000}, "slos": SLOS[:1]}
+    with running(settings) as server, server.client() as client:
+        began = time.perf_counter()
+        assert client.post("/v1/capacity", json=slow).status_code == 200
+        once_s = time.perf_counter() - began
+        bench = server.app.state.service.bench
+        done = bench.counts.done
+        for _ in range(12):
+            with pytest.raises(httpx.ReadTimeout):
+                client.post("/v1/capacity", json=slow, timeout=httpx.Timeout(60, read=min(0.1, once_s / 4)))
+        answer = client.post("/v1/simulate", json={"deployment": DEPLOYMENT, "workload": WORKLOAD})
+        assert answer.status_code == 200
+        # Two were in work already, and are finished.
+        assert bench.counts.done - done <= 5

@@ -17,6 +17,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dse.service.api.bench import Busy
+from dse.service.api.leaving import Left
 from dse.service.storage.errors import Conflict, NoRoom, NotFound, TooMany, Unavailable
 from simulator.errors import Problem as Fault
 from simulator.errors import SpecError
@@ -173,6 +174,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(NoRoom, _plain(413))
     app.add_exception_handler(Busy, _plain(429, {"Retry-After": str(Busy.retry_after_s)}))
     app.add_exception_handler(Unavailable, _unavailable)
+    app.add_exception_handler(Left, _left)
 
 
 def _plain(status: int, headers: Mapping[str, str] | None = None) -> Any:
@@ -186,6 +188,11 @@ async def _unavailable(_request: Request, error: Exception) -> Response:
     # Where the database is and what it says is not for strangers, who may ask whether the server is ready.
     log.info("unavailable: %s", error)
     return problem_response(503, AWAY, headers={"Retry-After": str(AWAY_S)})
+
+
+async def _left(_request: Request, _error: Exception) -> Response:
+    # Nobody reads it; the logs count it as nginx does.
+    return Response(status_code=499)
 
 
 async def _refused(_request: Request, error: Exception) -> Response:

@@ -15,6 +15,7 @@ from dse.service.api.answering import respond
 from dse.service.api.bodies import JSON, body, read_model
 from dse.service.api.kept import Answer
 from dse.service.api.known import Trials
+from dse.service.api.leaving import unless_left
 from dse.service.api.problems import documented
 from dse.service.api.routes.trials import MOST, trial_of
 from dse.service.api.security import needs
@@ -101,7 +102,8 @@ async def ask_what_if(request: Request, id: str) -> Response:
     if question.rate_factor == 1:
         answer = await service.views.read(id, at_once)
     else:
-        answer = await service.bench.run(jobs.at_rate, *await service.views.read(id, needed))
+        asked = await service.views.read(id, needed)
+        answer = await unless_left(request, service.bench.run(jobs.at_rate, *asked))
     return Response(answer, media_type=JSON)
 
 

@@ -11,6 +11,7 @@ from dse.once.answers import capacity_answer, explanation_answer, simulation_ans
 from dse.once.questions import CapacityQuestion, ExplanationQuestion, SimulationQuestion
 from dse.service.answers.once import CapacityAnswer, ExplanationAnswer, SimulationAnswer
 from dse.service.api.bodies import JSON, body, read_spec
+from dse.service.api.leaving import unless_left
 from dse.service.api.problems import documented
 from dse.service.api.security import needs
 from dse.service.api.service import service_of
@@ -58,5 +59,6 @@ async def _answer(request: Request, kind: type[Question], function: Callable[...
     service = service_of(request)
     with service.files():
         question = await read_spec(request, kind)
-    answer = await service.bench.run(function, question.model_dump_json(exclude_unset=True), *limits)
+    work = service.bench.run(function, question.model_dump_json(exclude_unset=True), *limits)
+    answer = await unless_left(request, work)
     return Response(answer, media_type=JSON)
