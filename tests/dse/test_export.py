@@ -591,7 +591,7 @@ def test_any_names_change_comments_alone(pools: list[str], stages: list[str]) ->
 
 
 def test_names_with_line_breaks_are_refused_where_they_are_read() -> None:
-    broken = "x\ntouch /tmp/pwned\n#"
+    broken = "x\ntouch pwned\n#"
     for wrong in ({"name": broken}, {"stage": broken}):
         with pytest.raises(SpecError, match=r"pools\.0\..*control character U\+000A; allowed: text on one line"):
             made(**wrong)
@@ -810,7 +810,7 @@ def test_the_written_deployment_keeps_the_rule_of_its_stage() -> None:
     same_figures(deployment, text)
 
 
-CASCADE = {"kind": "cascade", "stages": ["..", "../../../../tmp/x"], "fallback": [0.5]}
+CASCADE = {"kind": "cascade", "stages": ["..", "../../../../elsewhere/x"], "fallback": [0.5]}
 
 
 def test_the_written_deployments_of_several_stages_can_be_simulated(tmp_path: Path) -> None:
@@ -829,10 +829,10 @@ def test_the_written_deployments_of_several_stages_can_be_simulated(tmp_path: Pa
     )
     found = export_load(deployment, Workload.parse(data))
     folders = {name.partition("/")[0] for name in found.files}
-    assert folders == {"unnamed", "tmp-x"}
+    assert folders == {"unnamed", "elsewhere-x"}
     write_bundle(found.files, tmp_path / "deploy" / "load")
     assert [each.name for each in tmp_path.iterdir()] == ["deploy"]
-    for folder, rule, lends in (("unnamed", "random", False), ("tmp-x", "round_robin", True)):
+    for folder, rule, lends in (("unnamed", "random", False), ("elsewhere-x", "round_robin", True)):
         again = Deployment.from_yaml(tmp_path / "deploy/load" / folder / "deployment.yaml")
         assert (again.router, again.lending is not None) == (rule, lends)
         trace = Workload.parse({"trace": {"path": str(tmp_path / "deploy/load" / folder / DATASET)}})
