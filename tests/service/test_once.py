@@ -207,5 +207,5 @@ def test_questions_of_clients_that_left_are_not_computed(tmp_path: Path) -> None
                 client.post("/v1/capacity", json=slow, timeout=httpx.Timeout(60, read=min(0.1, once_s / 4)))
         answer = client.post("/v1/simulate", json={"deployment": DEPLOYMENT, "workload": WORKLOAD})
         assert answer.status_code == 200
-        # Two were in work already, and are finished.
-        assert bench.counts.done - done <= 5
+        # What is in work is finished, which on a fast machine are a few; all of them would be 13.
+        assert bench.counts.done - done <= 8
