@@ -107,7 +107,7 @@ def test_killed_in_the_middle_of_a_study(tmp_path: Path) -> None:
         os.kill(first, signal.SIGKILL)
         until(lambda: set(worker_ids(served)) - {first})
         lost = simulated(study)
-        until(lambda: simulated(study) > lost + 10)
+        until(lambda: simulated(study) > max(lost + 10, 30))
         assert "worker 1 ended by SIGKILL; it starts again" in served.stderr.read_text()
         before = outcomes(study)
         assert served.process
@@ -119,7 +119,7 @@ def test_killed_in_the_middle_of_a_study(tmp_path: Path) -> None:
         assert again.summary.simulated == 150
         after = outcomes(again)
         assert before.items() <= after.items()
-        assert len(before) > 20
+        assert len(before) > 30
         watcher.join(30)
         assert len(seen) == len(set(seen)) == len(after)
 
